@@ -1,0 +1,31 @@
+"""What every test shares: one thread, seeded generators, repeatable property tests, slow tests last."""
+
+from __future__ import annotations
+
+import os
+
+# Set before torch and matplotlib load, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+
+settings.register_profile(
+    "closedform", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("closedform")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded generator: what a test draws from it is the same in every run and in any order of tests."""
+    return torch.Generator().manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests last, so that a plain mistake shows at once."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
