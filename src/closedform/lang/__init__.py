@@ -1,0 +1,80 @@
+"""The rule language: operators, expressions, programs, and what can be done with them.
+
+An expression is text such as ``"beta1*m + (1 - beta1)*g"``: `parse` reads it (untrusted text is fine), `to_text`
+prints it, `evaluate` gives it a meaning in torch. A `Program` is a set of recurrences over such expressions, run
+one training step at a time by `step`.
+"""
+
+from closedform.lang._expression import (
+    Apply,
+    Expr,
+    Lag,
+    Number,
+    Symbol,
+    apply,
+    complexity,
+    lags,
+    names,
+    rename,
+    substitute,
+    transform,
+    walk,
+)
+from closedform.lang._interpreter import (
+    Memory,
+    Reduce,
+    evaluate,
+    history_key,
+    initial_memory,
+    memory_kinds,
+    reduce_whole,
+    step,
+)
+from closedform.lang._latex import latex, number_latex, symbol_latex
+from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
+from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
+from closedform.lang._program import INPUTS, Kind, Program, kind_of
+from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
+
+__all__ = [
+    "FUNCTIONS",
+    "INPUTS",
+    "LIMITS",
+    "OPERATORS",
+    "Apply",
+    "Expr",
+    "Kind",
+    "Lag",
+    "Limits",
+    "Memory",
+    "Number",
+    "Operator",
+    "Program",
+    "Reduce",
+    "Symbol",
+    "apply",
+    "complexity",
+    "derivative",
+    "evaluate",
+    "from_sympy",
+    "history_key",
+    "initial_memory",
+    "kind_of",
+    "lags",
+    "latex",
+    "memory_kinds",
+    "names",
+    "number_latex",
+    "number_text",
+    "parse",
+    "reduce_whole",
+    "rename",
+    "simplify",
+    "step",
+    "substitute",
+    "symbol_latex",
+    "to_sympy",
+    "to_text",
+    "transform",
+    "walk",
+]

@@ -1,0 +1,148 @@
+"""The reference interpreter: the meaning of a program, in plain torch, written to be read.
+
+`step` is pure: memory in, outputs and new memory out, differentiable through everything. Fast paths elsewhere are
+tested to agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from closedform.lang._expression import Expr, Lag, Number, Symbol
+from closedform.lang._operators import OPERATORS
+from closedform.lang._program import Kind, Program
+
+Memory: TypeAlias = dict[str, Tensor]
+"""State name -> its value; ``"x@k"`` -> the signal x, k steps ago."""
+Reduce: TypeAlias = Callable[[str, Tensor], Tensor]
+
+
+def history_key(name: str, steps: int) -> str:
+    """The memory key of ``lag(name, steps)``."""
+    return f"{name}@{steps}"
+
+
+def memory_kinds(program: Program) -> dict[str, Kind]:
+    """Every memory entry that the program keeps, in a fixed order, with its kind."""
+    entries = {name: program.kinds[name] for name in program.state}
+    for name, depth in program.histories.items():
+        first = 2 if name in program.state else 1
+        entries |= {history_key(name, first + k): program.kinds[name] for k in range(depth)}
+    return entries
+
+
+def initial_memory(program: Program, like: Tensor, *, flat: bool = False) -> Memory:
+    """Memory before step 1: zeros shaped, typed and placed as ``like``; scalars for what is one number a tensor.
+
+    Args:
+        program: The program.
+        like: The parameter tensor, any shape.
+        flat: ``like`` holds several parameter tensors end to end, so that what is one number a tensor is kept
+            elementwise (give `step` a ``reduce`` that reduces each tensor and spreads the result over it).
+    """
+
+    def zeros(kind: Kind) -> Tensor:
+        if kind is Kind.UNIFORM:  # products and powers of decays: kept exact
+            return torch.zeros((), dtype=torch.float64)
+        if kind is Kind.PER_TENSOR and not flat:
+            return torch.zeros((), dtype=like.dtype, device=like.device)
+        return torch.zeros_like(like)
+
+    return {key: zeros(kind) for key, kind in memory_kinds(program).items()}
+
+
+def reduce_whole(name: str, value: Tensor) -> Tensor:
+    """Reduce over the whole tensor: mean, rms or norm, as a scalar."""
+    return OPERATORS[name].torch(value)
+
+
+def evaluate(
+    expr: Expr,
+    values: Mapping[str, Tensor],
+    past: Callable[[Lag], Tensor] | None = None,
+    reduce: Reduce = reduce_whole,
+    done: dict[Expr, Tensor] | None = None,
+) -> Tensor:
+    """The value of one expression.
+
+    Args:
+        expr: The expression.
+        values: Value of every name in it; tensors that broadcast together, scalars have no dimensions.
+        past: Value of a lagged name; may be left out if there is none.
+        reduce: How ``mean``, ``rms`` and ``norm`` reduce a tensor.
+        done: Values of sub-expressions already evaluated under the same ``values``; added to.
+    """
+    done = {} if done is None else done
+    if expr in done:
+        return done[expr]
+    if isinstance(expr, Number):
+        result = torch.tensor(expr.value, dtype=torch.float64)
+    elif isinstance(expr, Symbol):
+        result = values[expr.name]
+    elif isinstance(expr, Lag):
+        assert past is not None, "an expression with lags needs 'past'"
+        result = past(expr)
+    else:
+        args = [evaluate(arg, values, past, reduce, done) for arg in expr.args]
+        row = OPERATORS[expr.op]
+        result = reduce(expr.op, args[0]) if row.reduces else row.torch(*args)
+    done[expr] = result
+    return result
+
+
+def step(
+    program: Program,
+    inputs: Mapping[str, Tensor],
+    memory: Mapping[str, Tensor],
+    constants: Mapping[str, Tensor] | None = None,
+    reduce: Reduce = reduce_whole,
+) -> tuple[dict[str, Tensor], Memory]:
+    """Run one step of a program.
+
+    Args:
+        program: The program.
+        inputs: ``g`` and ``w`` of one shape, ``t`` a scalar tensor (float64 for exact bias corrections).
+        memory: From `initial_memory` or the last step.
+        constants: Values to use instead of the program's own, scalar tensors; they may require gradients.
+        reduce: How reductions treat a tensor (whole tensor by default).
+
+    Returns:
+        The outputs by name, and the new memory. Neither aliases the inputs' storage in place.
+    """
+    values = {name: torch.tensor(value, dtype=torch.float64) for name, value in program.constants.items()}
+    values |= constants or {}
+    values |= inputs
+
+    def past(node: Lag) -> Tensor:
+        own_state = node.name in program.state and node.steps == 1
+        return memory[node.name if own_state else history_key(node.name, node.steps)]
+
+    old = values | {name: memory[name] for name in program.state}
+    done: dict[Expr, Tensor] = {}
+    new_states = {name: evaluate(expr, old, past, reduce, done) for name, expr in program.state.items()}
+    values |= {name: _like(value, memory[name]) for name, value in new_states.items()}
+    done = {}
+    for name, expr in program.where.items():
+        values[name] = evaluate(expr, values, past, reduce, done)
+    outputs = {name: evaluate(expr, values, past, reduce, done) for name, expr in program.outputs.items()}
+    return outputs, _next_memory(program, values, memory)
+
+
+def _next_memory(program: Program, values: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> Memory:
+    new = {name: values[name] for name in program.state}
+    for name, depth in program.histories.items():
+        first = 2 if name in program.state else 1
+        newest = memory[name] if name in program.state else values[name]
+        for k in range(first, first + depth):
+            new[history_key(name, k)] = _like(newest, memory[history_key(name, k)])
+            newest = memory[history_key(name, k)]
+    return new
+
+
+def _like(value: Tensor, stored: Tensor) -> Tensor:
+    """A state keeps its shape and type: an update that happens to be a scalar is spread over the tensor."""
+    return value.to(stored.dtype).expand_as(stored)

@@ -1,0 +1,249 @@
+"""A rule: an optimizer's update as a program, with its name, default learning rate and provenance.
+
+    w <- w + lr * update
+
+``lr`` belongs to the optimizer's parameter group, so that schedulers work on it; the rule carries a default.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from closedform._names import unknown_name_message
+from closedform.errors import ExpressionError, RuleError
+from closedform.lang import Expr, Program, latex, number_latex, parse, symbol_latex, to_text
+
+FORMAT = "closedform.rule/1"
+_KEYS = ("format", "name", "lr", "constants", "state", "where", "update", "provenance", "results")
+_REQUIRED = ("format", "name", "update")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule.
+
+    Attributes:
+        name: A short name.
+        program: Recurrences, named values and the one output ``update``.
+        lr: Default learning rate (units of parameter per unit of update).
+        provenance: Where the rule comes from: a citation, or how it was learned. Any JSON object.
+        results: Measured results. Any JSON object.
+    """
+
+    name: str
+    program: Program
+    lr: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if set(self.program.outputs) != {"update"}:
+            raise RuleError(f'rule "{self.name}": a rule has exactly one output, "update"')
+        if not isinstance(self.lr, (int, float)) or isinstance(self.lr, bool) or not math.isfinite(self.lr):
+            raise RuleError(f'rule "{self.name}", lr: must be a finite number, got {self.lr!r}')
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        update: str,
+        *,
+        state: Mapping[str, str] | None = None,
+        where: Mapping[str, str] | None = None,
+        constants: Mapping[str, float] | None = None,
+        lr: float = 1.0,
+        provenance: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> Rule:
+        """Build a rule from expressions as text.
+
+        Example:
+            >>> Rule.parse("momentum", "-m", state={"m": "beta*m + g"}, constants={"beta": 0.9}, lr=0.01).state_cost
+            1
+
+        Raises:
+            RuleError: something is malformed; the message names the rule, the place and the cause.
+        """
+        try:
+            program = Program(
+                dict(constants or {}),
+                {key: _parse_at(f'state "{key}"', text) for key, text in (state or {}).items()},
+                {key: _parse_at(f'where "{key}"', text) for key, text in (where or {}).items()},
+                {"update": _parse_at("update", update)},
+            )
+        except ExpressionError as error:
+            raise RuleError(f'rule "{name}", {error}') from None
+        return cls(name, program, lr, dict(provenance or {}), dict(results or {}))
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The named constants."""
+        return dict(self.program.constants)
+
+    @property
+    def state(self) -> dict[str, Expr]:
+        """State recurrences."""
+        return dict(self.program.state)
+
+    @property
+    def where(self) -> dict[str, Expr]:
+        """Named values."""
+        return dict(self.program.where)
+
+    @property
+    def update(self) -> Expr:
+        """The update expression."""
+        return self.program.outputs["update"]
+
+    @property
+    def state_cost(self) -> int:
+        """Buffers a parameter that the rule keeps: shared states count once, unused ones and scalars not at all."""
+        return self.program.state_cost
+
+    @property
+    def complexity(self) -> int:
+        """Number of nodes of the update and of every recurrence and named value that it uses."""
+        return self.program.complexity
+
+    def with_constants(self, **values: float) -> Rule:
+        """The same rule with other constants.
+
+        Raises:
+            RuleError: a name is not a constant of this rule, or a value is not finite.
+        """
+        try:
+            return replace(self, program=self.program.with_constants(values))
+        except ExpressionError as error:
+            raise RuleError(f'rule "{self.name}", {error}') from None
+
+    def latex(self, digits: int = 6) -> str:
+        """LaTeX of the whole rule: an ``aligned`` block, one line a recurrence, constants' values last."""
+        return _RuleLatex(self, digits).block()
+
+    def to_json(self) -> str:
+        """The rule file's text; `from_json` of it gives an equal rule, and `to_json` of that the same bytes."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "name": self.name,
+            "lr": self.lr,
+            "constants": self.constants,
+            "state": {name: to_text(expr) for name, expr in self.program.state.items()},
+            "where": {name: to_text(expr) for name, expr in self.program.where.items()},
+            "update": to_text(self.update),
+            "provenance": self.provenance,
+        }
+        if self.results:
+            document["results"] = self.results
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Rule:
+        """Read a rule file's text.
+
+        Raises:
+            RuleError: not JSON, another format version, or malformed; names the rule, the place and the cause.
+        """
+        document = _load_object(text)
+        name = document.get("name")
+        if not isinstance(name, str) or not name or len(name) > 200:
+            raise RuleError('a rule needs a "name": a text of 1 to 200 characters')
+        place = f'rule "{name}"'
+        _check_keys(document, place)
+        sections = {key: _section(document, key, place) for key in ("constants", "state", "where")}
+        for key in ("provenance", "results"):
+            if not isinstance(document.get(key, {}), dict):
+                raise RuleError(f'{place}, {key}: must be an object {{"name": ...}}')
+        return cls.parse(
+            name,
+            document["update"],
+            state=sections["state"],
+            where=sections["where"],
+            constants=sections["constants"],
+            lr=document.get("lr", 1.0),
+            provenance=document.get("provenance", {}),
+            results=document.get("results", {}),
+        )
+
+
+def _parse_at(place: str, text: str) -> Expr:
+    try:
+        return parse(text)
+    except ExpressionError as error:
+        raise ExpressionError(f"{place}: {error}") from None
+
+
+def _load_object(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RuleError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RuleError(f"not a rule file: invalid JSON ({str(error)[:120]})") from None
+    if not isinstance(document, dict):
+        raise RuleError(f"not a rule file: expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise RuleError(f"not a rule file: {key!r} appears twice in one object")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(text: str) -> float:
+    raise RuleError(f"not a rule file: {text} is not a finite number")
+
+
+def _check_keys(document: Mapping[str, Any], place: str) -> None:
+    found = document.get("format")
+    if found != FORMAT:
+        raise RuleError(f"{place}: format {found!r} cannot be read; this version of closedform reads {FORMAT!r}")
+    for key in _REQUIRED:
+        if key not in document:
+            raise RuleError(f'{place}: "{key}" is missing')
+    for key in document:
+        if key not in _KEYS:
+            raise RuleError(f"{place}: {unknown_name_message('entry', key, dict.fromkeys(_KEYS))}")
+
+
+def _section(document: Mapping[str, Any], key: str, place: str) -> dict[str, Any]:
+    section = document.get(key, {})
+    if not isinstance(section, dict):
+        raise RuleError(f"{place}, {key}: must be an object {{name: value}}, found {type(section).__name__}")
+    for name, value in section.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key == "constants" and not (number and abs(value) <= 1e300):
+            raise RuleError(f'{place}, constant "{name}": must be a finite number, found {value!r}'[:300])
+    return section
+
+
+@dataclass
+class _RuleLatex:
+    rule: Rule
+    digits: int
+
+    def block(self) -> str:
+        program = self.rule.program.live
+        now = dict.fromkeys(["g", *program.state, *program.where], "t")
+        before = now | dict.fromkeys(program.state, "t-1") | {"w": "t-1"}
+        now["w"] = "t-1"
+        lines = [self.line(name, expr, before) for name, expr in program.state.items()]
+        lines += [self.line(name, expr, now) for name, expr in program.where.items()]
+        lines.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, u_{{t}}, \quad u_{{t}} = {latex(self.rule.update, now, self.digits)}")
+        if program.constants:
+            lines.append("& " + r",\; ".join(self.constant(name, value) for name, value in program.constants.items()))
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def line(self, name: str, expr: Expr, times: Mapping[str, str]) -> str:
+        return f"{symbol_latex(name, 't')} &= {latex(expr, times, self.digits)}"
+
+    def constant(self, name: str, value: float) -> str:
+        return f"{symbol_latex(name)} = {number_latex(value, self.digits)}"
