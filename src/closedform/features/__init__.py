@@ -13,7 +13,7 @@ from typing import Any
 
 from closedform._names import lookup
 from closedform.errors import RuleError
-from closedform.lang import INPUTS, Expr, Program, lags, names, parse, substitute
+from closedform.lang import INPUTS, Expr, Program, Symbol, lags, names, parse
 from closedform.rules import Rule
 
 
@@ -58,7 +58,7 @@ def _momentum(decay: float) -> Feature:
 _ROWS = (
     Feature("g", "the gradient", "-"),
     Feature("w", "the parameter", "-"),
-    Feature("step", "t, the number of this step, from 1", "-", where={"step_t": "t"}),
+    Feature("steps", "t, the number of this step, from 1", "-", where={"steps": "t"}),
     Feature(
         "m_tilde",
         "m~ = m^/(sqrt(v^) + eps), with m = EMA(g; b1), v = EMA(g^2; b2), bias-corrected",
@@ -123,7 +123,7 @@ def feature_program(columns: Iterable[str]) -> Program:
     """
     columns = tuple(columns)
     merged = _merge([get(name) for name in columns])
-    outputs = {name: parse(_value(name)) for name in columns}
+    outputs: dict[str, Expr] = {name: Symbol(name) for name in columns}
     return Program(merged["constants"], _parsed(merged["state"]), _parsed(merged["where"]), outputs)
 
 
@@ -156,15 +156,10 @@ def rule_from_features(
     own = dict(constants or {})
     for clash in own.keys() & {*merged["constants"], *merged["state"], *merged["where"], *INPUTS}:
         raise RuleError(f'rule "{name}": constant "{clash}" has the name of a part of a feature; rename it')
-    update = substitute(update, {feature.name: parse(_value(feature.name)) for feature in needed})
     program = Program(
         {**merged["constants"], **own}, _parsed(merged["state"]), _parsed(merged["where"]), {"update": update}
     )
     return Rule(name, program.live, lr, dict(provenance or {}))
-
-
-def _value(name: str) -> str:
-    return "step_t" if name == "step" else name
 
 
 def _parsed(section: Mapping[str, str]) -> dict[str, Expr]:
