@@ -1,0 +1,177 @@
+"""What a task is: a problem to minimise, with its data, its starting points and its known facts.
+
+A task describes an **optimizee** without owning its parameters: ``init`` draws them, ``loss`` is a pure function of
+them, and whoever trains holds them in an ordered dict. So one task serves any number of episodes, side by side too:
+
+    task = tasks.get("mlp-digits")
+    generator = torch.Generator().manual_seed(0)
+    params = task.init(generator)
+    for t in range(task.horizon):
+        loss, grads = task.loss_and_grad(params, task.batch("train", generator))
+        params = {name: params[name] - 0.1 * grads[name] for name in params}
+
+Splits: ``train`` is the half of the training data that meta-training uses, ``eval`` the half on which optimizees are
+trained when optimizers are compared, ``test`` is held out from both. A rule is thus never judged on the data it was
+meta-trained on.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from closedform._names import lookup, unknown_name_message
+from closedform.errors import DataError, OptionError
+
+Params = dict[str, Tensor]
+Batch = tuple[Tensor, ...]
+T = TypeVar("T", bound="Task")
+D = TypeVar("D")
+
+SPLITS: dict[str, str] = {
+    "train": "the half of the training data that meta-training uses",
+    "eval": "the half on which optimizees are trained when optimizers are compared",
+    "test": "held-out data",
+}
+
+
+class Task(ABC):
+    """A problem to minimise.
+
+    Attributes:
+        name: Its name in the table of tasks.
+        horizon: The default length of an episode, in steps.
+        optimum: The smallest loss there is, where it is known.
+        source: Where the problem comes from.
+        data: One line: the data it needs.
+        device, dtype: Where its data and parameters live, and their floating-point type.
+    """
+
+    name: str
+    horizon: int
+    optimum: float | None = None
+    source: str
+    data: str = "none"
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The parameters' names and shapes, in order; known without reading any data."""
+
+    @property
+    def size(self) -> int:
+        """The number of scalar parameters."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @abstractmethod
+    def init(self, generator: torch.Generator) -> Params:
+        """Draw an episode's starting point: leaf tensors of ``shapes``, without grad."""
+
+    @abstractmethod
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        """The loss, a scalar. A pure function: works under ``torch.func.grad`` and ``torch.func.vmap``."""
+
+    def batch(self, split: str, generator: torch.Generator) -> Batch:
+        """Draw a minibatch of a split, with replacement; ``()`` where the task has no data."""
+        lookup("split", split, SPLITS)
+        return ()
+
+    def full(self, split: str) -> Batch:
+        """A split's whole data as one batch; ``()`` where the task has no data."""
+        lookup("split", split, SPLITS)
+        return ()
+
+    def loss_and_grad(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """The loss and its gradient, neither of them attached to a graph.
+
+        Args:
+            params: As ``init`` gives them.
+            batch: As ``batch`` or ``full`` gives it.
+
+        Returns:
+            The loss, a scalar, and the gradient, in the names and shapes of ``params``.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        with torch.enable_grad():
+            loss = self.loss(leaves, batch)
+            grads = torch.autograd.grad(loss, list(leaves.values()))
+        return loss.detach(), dict(zip(leaves, grads, strict=True))
+
+    @torch.no_grad()
+    def metrics(self, params: Params, batch: Batch) -> dict[str, float]:
+        """What to report about an optimizee: ``loss``, and ``accuracy`` (a share from 0 to 1) of a classifier."""
+        return {"loss": float(self.loss(params, batch))}
+
+    def available(self) -> str | None:
+        """None if the data are on this machine, else one line that says how to get them. Never downloads."""
+        return None
+
+    def prepare(self) -> None:
+        """Make sure that the data are on this machine, downloading them if need be.
+
+        Raises:
+            DataError: they are not, and cannot be fetched; the message says how to get them.
+        """
+        missing = self.available()
+        if missing is not None:
+            raise DataError(missing)
+
+    def to(self: T, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> T:
+        """A copy of this task whose data and parameters live on ``device``, in ``dtype``.
+
+        Raises:
+            OptionError: there is no such device here, or ``dtype`` is not a floating-point type.
+        """
+        moved = copy.copy(self)
+        if device is not None:
+            moved.device = _usable(device)
+        if dtype is not None:
+            if not dtype.is_floating_point:
+                raise OptionError(f"a task's dtype must be a floating-point type, not {dtype}")
+            moved.dtype = dtype
+        return moved
+
+    def _normal(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Standard normal numbers, drawn in float32 where the generator lives: the same on every device."""
+        return torch.randn(shape, generator=generator, device=generator.device).to(self.device, self.dtype)
+
+
+def with_options(defaults: D, options: Mapping[str, Any], task: str) -> D:
+    """``defaults``, a dataclass, with some of its fields replaced by the options that a caller gave by name.
+
+    Raises:
+        OptionError: the task has no such option; the message suggests the nearest and lists all.
+    """
+    known = {field.name: field for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"task {task!r}: {unknown_name_message('option', name, known)}")
+    return dataclasses.replace(defaults, **options)  # type: ignore[type-var]
+
+
+def check_count(option: str, value: object, least: int = 1) -> None:
+    """Raise OptionError unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{option} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_number(option: str, value: object, least: float) -> None:
+    """Raise OptionError unless ``value`` is a finite number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+        raise OptionError(f"{option} must be a finite number of at least {least:g}, not {value!r}")
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        return torch.empty((), device=device).device
+    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError where it was built without CUDA
+        raise OptionError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
