@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "closedform needs Python 3.10 or newer, and $(PYTHON) is `$(PYTHON) --version 2>&1`;" \
 	         "name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@echo "--- setting up $(VENV) with `$(PYTHON) --version`: some minutes and 1 GB the first time, torch being most of it"
+	@echo "--- setting up $(VENV) with `$(PYTHON) --version`: minutes and gigabytes the first time, nearly all of it torch"
 	@$(PYTHON) -m venv $(VENV) || { \
 	    echo "$(PYTHON) cannot create $(VENV): on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
