@@ -43,7 +43,7 @@ class IdxDataset:
     folder: str
     mirror: str
     hint: str
-    files: tuple[IdxFile, IdxFile, IdxFile, IdxFile]
+    files: tuple[IdxFile, ...]
 
 
 MNIST = IdxDataset(

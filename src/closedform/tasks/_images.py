@@ -6,6 +6,7 @@ that library (the default: no file, no network), and the IDX data sets, MNIST an
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class ImageSource(ABC):
     @abstractmethod
     def load(self) -> Images:
         """Read the images."""
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """The images, read when first asked for."""
+        return self.load()
 
 
 class DigitsSource(ImageSource):

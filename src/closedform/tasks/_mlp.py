@@ -22,7 +22,7 @@ from closedform._names import lookup
 from closedform.errors import OptionError
 from closedform.tasks._base import SPLITS, Batch, Params, Task, check_count, check_number, with_options
 from closedform.tasks._idx_files import FASHION_MNIST, MNIST, IdxSource
-from closedform.tasks._images import DigitsSource, Images, ImageSource
+from closedform.tasks._images import DigitsSource, ImageSource
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class MLPTask(Task):
         self.options = options
         widths = (images.pixels, *options.hidden, images.classes)
         self._shapes: dict[str, tuple[int, ...]] = {}
-        for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
-            self._shapes[f"layer{layer}.weight"] = (outputs, inputs)
-            self._shapes[f"layer{layer}.bias"] = (outputs,)
+        self._layers = [(f"layer{i}.weight", f"layer{i}.bias") for i in range(1, len(widths))]
+        for (weight, bias), (inputs, outputs) in zip(self._layers, itertools.pairwise(widths), strict=True):
+            self._shapes[weight] = (outputs, inputs)
+            self._shapes[bias] = (outputs,)
         self._activation = ACTIVATIONS[options.activation]
-        self._images = images
-        self._loaded: Images | None = None
+        self._source = images
         self._one_hot = torch.eye(images.classes)
         self._splits: dict[str, Batch] = {}
 
@@ -120,19 +120,18 @@ class MLPTask(Task):
     def full(self, split: str) -> Batch:
         if split not in self._splits:
             lookup("split", split, SPLITS)
-            if self._loaded is None:
-                self._loaded = self._images.load()
-            rows = self._loaded.splits[split]
-            pixels = self._loaded.pixels[rows].to(self.device, self.dtype).div_(self._loaded.white)
-            self._splits[split] = (pixels.add_(self.options.black), self._loaded.labels[rows].to(self.device))
+            images = self._source.images
+            rows = images.splits[split]
+            pixels = images.pixels[rows].to(self.device, self.dtype).div_(images.white).add_(self.options.black)
+            self._splits[split] = (pixels, images.labels[rows].to(self.device))
         return self._splits[split]
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
-        return functional.cross_entropy(self._logits(params, batch[0]), batch[1])
+        return functional.cross_entropy(self._forward(params, batch[0])[1], batch[1])
 
     @torch.no_grad()
     def metrics(self, params: Params, batch: Batch) -> dict[str, float]:
-        logits = self._logits(params, batch[0])
+        _, logits = self._forward(params, batch[0])
         right = (logits.argmax(dim=-1) == batch[1]).to(torch.float64).mean()
         return {"loss": float(functional.cross_entropy(logits, batch[1])), "accuracy": float(right)}
 
@@ -143,36 +142,37 @@ class MLPTask(Task):
         return moved
 
     def available(self) -> str | None:
-        return self._images.available()
+        return self._source.available()
 
     def prepare(self) -> None:
-        self._images.prepare()
+        self._source.prepare()
 
     @torch.no_grad()
     def loss_and_grad(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """The loss and its gradient by hand-written backpropagation; works under ``vmap`` too."""
         pixels, labels = batch
-        values = list(params.values())
-        layers = list(zip(values[::2], values[1::2], strict=True))
-        outputs = [pixels]
-        for weight, bias in layers[:-1]:
-            outputs.append(self._activation.function(functional.linear(outputs[-1], weight, bias)))
-        log_probabilities = torch.log_softmax(functional.linear(outputs[-1], *layers[-1]), dim=-1)
+        inputs, logits = self._forward(params, pixels)
+        log_probabilities = torch.log_softmax(logits, dim=-1)
         loss = functional.nll_loss(log_probabilities, labels)
-        # delta is the derivative of the loss in a layer's output before its activation, [batch, out]
+        # The loss's derivative in a layer's output before its activation, [batch, out]; last layer first.
         delta = log_probabilities.exp().sub_(self._one_hot.index_select(0, labels)).div_(len(labels))
-        grads = [delta.sum(0), delta.t() @ outputs[-1]]
-        for (weight, _), output, previous in zip(layers[:0:-1], outputs[:0:-1], outputs[-2::-1], strict=True):
-            delta = (delta @ weight).mul_(self._activation.derivative(output))
-            grads += [delta.sum(0), delta.t() @ previous]
-        return loss, dict(zip(params, reversed(grads), strict=True))
+        grads: Params = {}
+        for layer in reversed(range(len(self._layers))):
+            weight, bias = self._layers[layer]
+            grads[weight] = delta.t() @ inputs[layer]
+            grads[bias] = delta.sum(0)
+            if layer:
+                delta = (delta @ params[weight]).mul_(self._activation.derivative(inputs[layer]))
+        return loss, {name: grads[name] for name in params}
 
-    def _logits(self, params: Params, pixels: Tensor) -> Tensor:
-        values = list(params.values())
-        hidden = pixels
-        for weight, bias in zip(values[:-2:2], values[1:-2:2], strict=True):
-            hidden = self._activation.function(functional.linear(hidden, weight, bias))
-        return functional.linear(hidden, values[-2], values[-1])
+    def _forward(self, params: Params, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Each layer's input, [batch, in], and the last one's output, [batch, classes]."""
+        inputs: list[Tensor] = []
+        output = pixels
+        for weight, bias in self._layers:
+            inputs.append(self._activation.function(output) if inputs else pixels)
+            output = functional.linear(inputs[-1], params[weight], params[bias])
+        return inputs, output
 
 
 def mlp_digits(*, data_dir: str | Path | None = None, **options: Any) -> Task:
