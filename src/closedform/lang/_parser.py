@@ -144,7 +144,9 @@ class _Reader:
     def lag(self, name: str, args: list[ast.expr]) -> Lag:
         if len(args) != (2 if name == "lag" else 1) or not isinstance(args[0], ast.Name):
             form = "lag(name, steps)" if name == "lag" else "prev(name)"
-            raise ExpressionError(f"write {form}, with a name, not an expression: give the expression a name in 'where'")
+            raise ExpressionError(
+                f"write {form}, with a name, not an expression: give the expression a name in 'where'"
+            )
         steps = args[1].value if name == "lag" and isinstance(args[1], ast.Constant) else 1 if name == "prev" else None
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= self.limits.lag:
             raise ExpressionError(f"the steps of lag({args[0].id}, ...) must be an integer from 1 to {self.limits.lag}")

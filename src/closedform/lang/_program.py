@@ -21,8 +21,19 @@ from enum import IntEnum
 from functools import cached_property
 
 from closedform.errors import ExpressionError
-from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, complexity, lags, names, rename
-from closedform.lang._expression import substitute, walk
+from closedform.lang._expression import (
+    Apply,
+    Expr,
+    Lag,
+    Number,
+    Symbol,
+    complexity,
+    lags,
+    names,
+    rename,
+    substitute,
+    walk,
+)
 from closedform.lang._operators import FUNCTIONS, OPERATORS
 
 INPUTS = {"g": "gradient", "w": "parameter", "t": "step, 1 2 3 ..."}
@@ -183,9 +194,13 @@ def _check_names(program: Program) -> None:
             raise ExpressionError(f"{section}: {len(entries)} entries; the limit is {MAX_ENTRIES}")
         for name in entries:
             if not (name.isidentifier() and name.isascii()) or len(name) > 64:
-                raise ExpressionError(f"{section} {name!r}: a name must be an ASCII identifier of at most 64 characters")
+                raise ExpressionError(
+                    f"{section} {name!r}: a name must be an ASCII identifier of at most 64 characters"
+                )
             if name in RESERVED or name.startswith("cf_"):
-                raise ExpressionError(f'{section} "{name}": this name is reserved (reserved: {", ".join(sorted(RESERVED))})')
+                raise ExpressionError(
+                    f'{section} "{name}": this name is reserved (reserved: {", ".join(sorted(RESERVED))})'
+                )
             if name in seen:
                 raise ExpressionError(f'{section} "{name}": already defined in {seen[name]}')
             seen[name] = section
@@ -227,7 +242,7 @@ def _check_expression(place: str, expr: Expr, known: set[str], signals: set[str]
         if isinstance(node, Symbol) and node.name not in known:
             if node.name in later:
                 where = "a state cannot use it" if place.startswith("state") else "define it before its use"
-                raise ExpressionError(f'{place}: "{node.name}" is a named value of \'where\'; {where}')
+                raise ExpressionError(f"{place}: \"{node.name}\" is a named value of 'where'; {where}")
             raise ExpressionError(f'{place}: unknown name "{node.name}" ({_known(node.name, known)})')
         if isinstance(node, Lag) and node.name not in signals:
             raise ExpressionError(f'{place}: cannot look back at "{node.name}" ({_known(node.name, signals)})')
@@ -264,4 +279,3 @@ def _merge_states(program: Program) -> Program:
         {name: rename(expr, representative) for name, expr in program.where.items()},
         {name: rename(expr, representative) for name, expr in program.outputs.items()},
     )
-

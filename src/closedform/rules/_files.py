@@ -85,4 +85,6 @@ def _download(repository: str) -> Path:
     try:
         return Path(hf_hub_download(repository, "rule.json"))
     except Exception as error:  # the client raises many kinds; all mean that the file could not be had
-        raise RuleError(f"cannot fetch rule.json of {repository!r} from the hub: {json.dumps(str(error))[:200]}") from None
+        raise RuleError(
+            f"cannot fetch rule.json of {repository!r} from the hub: {json.dumps(str(error))[:200]}"
+        ) from None

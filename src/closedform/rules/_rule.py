@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from closedform._names import unknown_name_message
@@ -237,7 +236,9 @@ class _RuleLatex:
         now["w"] = "t-1"
         lines = [self.line(name, expr, before) for name, expr in program.state.items()]
         lines += [self.line(name, expr, now) for name, expr in program.where.items()]
-        lines.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, u_{{t}}, \quad u_{{t}} = {latex(self.rule.update, now, self.digits)}")
+        lines.append(
+            rf"w_{{t}} &= w_{{t-1}} + \eta \, u_{{t}}, \quad u_{{t}} = {latex(self.rule.update, now, self.digits)}"
+        )
         if program.constants:
             lines.append("& " + r",\; ".join(self.constant(name, value) for name, value in program.constants.items()))
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"

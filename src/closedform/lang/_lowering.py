@@ -1,0 +1,297 @@
+"""Lowering: a program as a plan, a straight line of operations in which every value is computed once.
+
+Adam becomes loads of ``g``, ``w`` and of the old ``m`` and ``v``, some thirty operations, and what to store. Constants
+are folded, equal sub-expressions shared, dead ones dropped, small powers made products, and a division by a number
+that is the same for a whole tensor made a product with its reciprocal (at most one rounding away from the division).
+Generated code follows a plan line by line.
+
+Memory is a list of rings. A state is a ring of one buffer. A signal that is read up to D steps back is a ring of D
+buffers, a state that is D + 1: the value of step t replaces the oldest one in buffer ``t mod depth``, and the others
+stay where they are, so nothing is copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from closedform.lang._expression import Expr, Lag, Number, Symbol
+from closedform.lang._interpreter import history_key
+from closedform.lang._operators import OPERATORS
+from closedform.lang._program import Kind, Program
+
+LARGEST_PRODUCT = 4
+"""Literal powers up to this one are products; others go to the power function."""
+SAFE_RECIPROCAL = (2.0**-100, 2.0**100)
+"""A literal divisor of this size has a reciprocal in float32."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of a plan.
+
+    Attributes:
+        op: An operator's name; or ``number`` (value), ``input`` (name: g, w or t), ``past`` (name of a ring, lag),
+            ``reciprocal``.
+        args: Indices of earlier nodes.
+        value: Of a number; may be infinite or NaN, as folding makes them.
+        name: Of an input or a ring.
+        lag: Steps back, 1 or more.
+    """
+
+    op: str
+    args: tuple[int, ...] = ()
+    value: float = 0.0
+    name: str = ""
+    lag: int = 0
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The buffers of one signal.
+
+    Attributes:
+        name: The state, or the signal looked back at.
+        kind: What its values vary over.
+        keys: Memory keys, from lag 1 to lag ``depth`` (`closedform.lang.memory_kinds`).
+    """
+
+    name: str
+    kind: Kind
+    keys: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        """Number of buffers."""
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A lowered program.
+
+    Attributes:
+        nodes: Values in order of computation.
+        kinds: What each value varies over.
+        levels: For each value, how many reductions it has to wait for, one after the other; 0 if none.
+        rings: Memory.
+        stores: Ring name -> node to store as its newest value.
+        outputs: Output name -> node.
+    """
+
+    nodes: tuple[Node, ...]
+    kinds: tuple[Kind, ...]
+    levels: tuple[int, ...]
+    rings: tuple[Ring, ...]
+    stores: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+    def needed(self, roots: list[int], stop: Callable[[int], bool] = lambda _: False) -> list[int]:
+        """Nodes that the roots depend on, in order; not looking past nodes where ``stop`` is true."""
+        found: set[int] = set()
+        frontier = list(roots)
+        while frontier:
+            index = frontier.pop()
+            if index not in found:
+                found.add(index)
+                if not stop(index):
+                    frontier.extend(self.nodes[index].args)
+        return sorted(found)
+
+
+def lower(program: Program) -> Plan:
+    """Lower a program; unused states and named values are dropped, states that are always equal are kept once."""
+    program = program.merged
+    builder = _Builder(program)
+    old = {name: builder.past(name, 1) for name in program.state}
+    new = {name: builder.build(expr, old) for name, expr in program.state.items()}
+    values = dict(new)
+    for name, expr in program.where.items():
+        values[name] = builder.build(expr, values)
+    outputs = {name: builder.build(expr, values) for name, expr in program.outputs.items()}
+    stores = {ring.name: builder.build(Symbol(ring.name), values) for ring in builder.rings}
+    return _without_dead(builder, stores, outputs)
+
+
+def memory_rings(program: Program) -> tuple[Ring, ...]:
+    """The rings of a program's memory."""
+    rings = []
+    for name in dict.fromkeys([*program.state, *program.histories]):
+        depth = program.histories.get(name, 0)
+        own = (name,) if name in program.state else ()
+        first = 1 + len(own)
+        keys = (*own, *(history_key(name, first + k) for k in range(depth)))
+        rings.append(Ring(name, program.kinds[name], keys))
+    return tuple(rings)
+
+
+@dataclass
+class _Builder:
+    """Adds nodes, each only once, simplified as they come."""
+
+    program: Program
+    nodes: list[Node] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    index: dict[Node, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rings = memory_rings(self.program)
+
+    def build(self, expr: Expr, values: Mapping[str, int]) -> int:
+        if isinstance(expr, Number):
+            return self.number(expr.value)
+        if isinstance(expr, Lag):
+            return self.past(expr.name, expr.steps)
+        if isinstance(expr, Symbol):
+            if expr.name in values:
+                return values[expr.name]
+            if expr.name in self.program.constants:
+                return self.number(self.program.constants[expr.name])
+            return self.add(Node("input", name=expr.name), self.program.kinds[expr.name])
+        return self.operator(expr.op, *(self.build(arg, values) for arg in expr.args))
+
+    def past(self, name: str, lag: int) -> int:
+        return self.add(Node("past", name=name, lag=lag), self.program.kinds[name])
+
+    def number(self, value: float) -> int:
+        return self.add(Node("number", value=float(value)), Kind.UNIFORM)
+
+    def add(self, node: Node, kind: Kind) -> int:
+        if node not in self.index:
+            self.index[node] = len(self.nodes)
+            self.nodes.append(node)
+            self.kinds.append(kind)
+        return self.index[node]
+
+    def literal(self, index: int) -> float | None:
+        node = self.nodes[index]
+        return node.value if node.op == "number" else None
+
+    def operator(self, op: str, *args: int) -> int:
+        literals = [self.literal(arg) for arg in args]
+        numbers = [value for value in literals if value is not None]
+        if len(numbers) == len(args):
+            return self.number(_fold(op, numbers))
+        simpler = _SIMPLER.get(op)
+        found = simpler(self, *args) if simpler else None
+        return self.plain(op, *args) if found is None else found
+
+    def plain(self, op: str, *args: int) -> int:
+        row = OPERATORS.get(op)
+        if op in ("add", "mul"):
+            args = tuple(sorted(args))
+        kind = Kind.PER_TENSOR if row is not None and row.reduces else max(self.kinds[arg] for arg in args)
+        return self.add(Node(op, args), kind)
+
+    def reciprocal(self, index: int) -> int:
+        value = self.literal(index)
+        return self.plain("reciprocal", index) if value is None else self.number(_fold("div", [1.0, value]))
+
+
+def _fold(op: str, values: list[float]) -> float:
+    tensors = (torch.tensor(value, dtype=torch.float64) for value in values)
+    return float(OPERATORS[op].torch(*tensors))
+
+
+def _product(build: _Builder, x: int, y: int) -> int | None:
+    for one, other in ((x, y), (y, x)):
+        if build.literal(one) == 1.0:
+            return other
+        if build.literal(one) == -1.0:
+            return build.operator("neg", other)
+    return None
+
+
+def _quotient(build: _Builder, x: int, y: int) -> int | None:
+    value = build.literal(y)
+    if value == 1.0:
+        return x
+    if build.kinds[y] is Kind.ELEMENTWISE or build.kinds[x] <= build.kinds[y] is Kind.UNIFORM:
+        return None
+    if value is not None and not SAFE_RECIPROCAL[0] < abs(value) < SAFE_RECIPROCAL[1]:
+        return None
+    if build.kinds[x] <= build.kinds[y]:
+        return None
+    return build.operator("mul", x, build.reciprocal(y))
+
+
+def _difference(build: _Builder, x: int, y: int) -> int | None:
+    return x if build.literal(y) == 0.0 else None
+
+
+def _negation(build: _Builder, x: int) -> int | None:
+    return build.nodes[x].args[0] if build.nodes[x].op == "neg" else None
+
+
+def _square(build: _Builder, x: int) -> int:
+    return build.plain("mul", x, x)
+
+
+def _cube(build: _Builder, x: int) -> int:
+    return build.plain("mul", x, build.plain("mul", x, x))
+
+
+def _power(build: _Builder, x: int, y: int) -> int | None:
+    exponent = build.literal(y)
+    if exponent is None:
+        return None
+    if abs(exponent) == 0.5:
+        root = build.plain("pow_half", x)
+        return root if exponent > 0 else build.reciprocal(root)
+    if exponent != round(exponent) or abs(exponent) > LARGEST_PRODUCT:
+        return None
+    if exponent == 0.0:
+        return build.number(1.0)
+    return _signed_product(build, x, exponent, odd=x)
+
+
+def _signed_power(build: _Builder, x: int, y: int) -> int | None:
+    exponent = build.literal(y)
+    if exponent is None or exponent != round(exponent) or not 0 < exponent <= LARGEST_PRODUCT:
+        return None
+    if exponent % 2:
+        return _signed_product(build, x, exponent, odd=x)
+    rest = build.operator("abs", x) if exponent == 2 else build.operator("mul", build.operator("abs", x), _square(build, x))
+    return build.plain("mul", x, rest)
+
+
+def _signed_product(build: _Builder, x: int, exponent: float, odd: int) -> int:
+    square = _square(build, x)
+    result = {1: odd, 2: square, 3: build.plain("mul", odd, square), 4: _square(build, square)}[abs(int(exponent))]
+    return result if exponent > 0 else build.reciprocal(result)
+
+
+_SIMPLER: dict[str, Callable[..., int | None]] = {
+    "mul": _product,
+    "div": _quotient,
+    "sub": _difference,
+    "neg": _negation,
+    "square": _square,
+    "cube": _cube,
+    "pow": _power,
+    "spow": _signed_power,
+}
+
+
+def _without_dead(builder: _Builder, stores: Mapping[str, int], outputs: Mapping[str, int]) -> Plan:
+    everything = Plan(tuple(builder.nodes), tuple(builder.kinds), (), builder.rings, stores, outputs)
+    alive = everything.needed([*stores.values(), *outputs.values()])
+    place = {old: new for new, old in enumerate(alive)}
+    nodes, levels = [], []
+    for old in alive:
+        node = builder.nodes[old]
+        args = tuple(place[arg] for arg in node.args)
+        row = OPERATORS.get(node.op)
+        nodes.append(Node(node.op, args, node.value, node.name, node.lag))
+        levels.append(max((levels[arg] for arg in args), default=0) + (row is not None and row.reduces))
+    return Plan(
+        tuple(nodes),
+        tuple(builder.kinds[old] for old in alive),
+        tuple(levels),
+        builder.rings,
+        {name: place[node] for name, node in stores.items()},
+        {name: place[node] for name, node in outputs.items()},
+    )

@@ -1,0 +1,208 @@
+"""How a step is computed: back ends that advance a batch of parameters by one step of a program.
+
+``reference`` runs the interpreter on one tensor at a time: what the rule means. ``eager`` runs the same program on
+flat blocks: many small tensors at once, large tensors in pieces that stay in cache. A back end is one entry of
+`BACKENDS`; all are held equal by lockstep tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from closedform.lang import OPERATORS, Apply, Kind, Memory, Program, memory_kinds, step, walk
+
+BLOCK = 1 << 16
+"""Elements of a flat block on the CPU: temporaries of this size stay in the second-level cache."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter with its gradient and the rule's memory; a back end changes ``param`` and ``memory`` in place.
+
+    Attributes:
+        param, grad: Tensors of one shape, type and device.
+        memory: State name -> tensor, shaped like ``param`` or scalar.
+    """
+
+    param: Tensor
+    grad: Tensor
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a step needs besides tensors.
+
+    Attributes:
+        t: Number of this step, from 1.
+        lr: Learning rate, a float or a scalar tensor.
+        weight_decay: Decoupled weight decay (update per unit of parameter).
+        maximize: Ascend instead of descend.
+    """
+
+    t: float
+    lr: float | Tensor
+    weight_decay: float
+    maximize: bool
+
+
+Backend = Callable[[Program, Sequence[Slot], Settings], None]
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half-precision parameters are updated in float32; others in their own type."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def new_memory(program: Program, param: Tensor) -> Memory:
+    """Zeros for every memory entry: like the parameter, or a scalar for what is one number a tensor."""
+
+    def zeros(kind: Kind) -> Tensor:
+        if kind is Kind.ELEMENTWISE:
+            return torch.zeros_like(param, memory_format=torch.preserve_format)
+        dtype = torch.float64 if kind is Kind.UNIFORM else compute_dtype(param.dtype)
+        return torch.zeros((), dtype=dtype, device="cpu" if kind is Kind.UNIFORM else param.device)
+
+    return {key: zeros(kind) for key, kind in memory_kinds(program).items()}
+
+
+def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
+    """One tensor at a time, by the reference interpreter."""
+    for slot in slots:
+        shape = slot.param.shape or (1,)  # a scalar parameter must not pass for a uniform number
+        dtype = compute_dtype(slot.param.dtype)
+        grad, param = (tensor.to(dtype).reshape(shape) for tensor in (slot.grad, slot.param))
+        memory = {key: value.reshape(shape) if _varies(key, program) else value for key, value in slot.memory.items()}
+        moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings)
+        slot.param.copy_(moved.reshape(slot.param.shape))
+        for key, value in new.items():
+            slot.memory[key].copy_(value.reshape(slot.memory[key].shape))
+
+
+def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
+    """On flat blocks: small tensors joined, large ones cut into pieces that stay in cache."""
+    if any(kind is Kind.PER_TENSOR for kind in program.kinds.values()) or _reduces(program):
+        return reference(program, slots, settings)
+    for batch in _batches(slots):
+        if len(batch) == 1 and _is_flat(batch[0]):
+            for piece in _pieces(batch[0]):
+                _step_flat(program, piece, settings)
+        else:
+            _step_joined(program, batch, settings)
+
+
+BACKENDS: dict[str, Backend] = {"eager": eager, "reference": reference}
+
+
+def _advance(
+    program: Program, grad: Tensor, param: Tensor, memory: Memory, settings: Settings
+) -> tuple[Tensor, Memory]:
+    inputs = {
+        "g": -grad if settings.maximize else grad,
+        "w": param,
+        "t": torch.tensor(settings.t, dtype=torch.float64),
+    }
+    outputs, new = step(program, inputs, memory)
+    update = outputs["update"]
+    if settings.weight_decay:
+        update = update - settings.weight_decay * param
+    return param + settings.lr * update, new
+
+
+def _step_flat(program: Program, slot: Slot, settings: Settings) -> None:
+    dtype = compute_dtype(slot.param.dtype)
+    moved, new = _advance(
+        program, slot.grad.to(dtype), slot.param.to(dtype), _to(slot.memory, dtype, program), settings
+    )
+    slot.param.copy_(moved)
+    for key, value in new.items():
+        slot.memory[key].copy_(value)
+
+
+def _step_joined(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
+    dtype = compute_dtype(slots[0].param.dtype)
+    kinds = memory_kinds(program)
+    joined = Slot(
+        _join((slot.param for slot in slots), dtype),
+        _join((slot.grad for slot in slots), dtype),
+        {
+            key: _join((slot.memory[key] for slot in slots), dtype)
+            if kind is Kind.ELEMENTWISE
+            else slots[0].memory[key].clone()
+            for key, kind in kinds.items()
+        },
+    )
+    _step_flat(program, joined, settings)
+    _spread(joined.param, [slot.param for slot in slots])
+    for key, kind in kinds.items():
+        targets = [slot.memory[key] for slot in slots]
+        if kind is Kind.ELEMENTWISE:
+            _spread(joined.memory[key], targets)
+        else:
+            for target in targets:
+                target.copy_(joined.memory[key])
+
+
+def _join(tensors: Iterable[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors])
+
+
+def _spread(flat: Tensor, targets: list[Tensor]) -> None:
+    parts = torch.split(flat, [target.numel() for target in targets])
+    torch._foreach_copy_(targets, [part.view(target.shape) for part, target in zip(parts, targets, strict=True)])
+
+
+def _batches(slots: Sequence[Slot]) -> Iterator[list[Slot]]:
+    """Large tensors alone, small ones together up to a block."""
+    batch: list[Slot] = []
+    filled = 0
+    for slot in slots:
+        count = slot.param.numel()
+        if count >= BLOCK:
+            yield [slot]
+            continue
+        if filled + count > BLOCK:
+            yield batch
+            batch, filled = [], 0
+        batch.append(slot)
+        filled += count
+    if batch:
+        yield batch
+
+
+def _pieces(slot: Slot) -> Iterator[Slot]:
+    """Views of a contiguous tensor: pieces of a block on the CPU, the whole on a device with its own scheduler."""
+    size = BLOCK if slot.param.device.type == "cpu" else slot.param.numel()
+    elementwise = {key for key, value in slot.memory.items() if value.shape == slot.param.shape}
+    scalars = {key: value for key, value in slot.memory.items() if key not in elementwise}
+    before = {key: value.clone() for key, value in scalars.items()}
+    flat = {key: slot.memory[key].view(-1).split(size) for key in elementwise}
+    params, grads = slot.param.view(-1).split(size), slot.grad.view(-1).split(size)
+    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        for key, value in before.items():  # every piece starts from the same scalars
+            scalars[key].copy_(value)
+        yield Slot(param, grad, {**{key: flat[key][index] for key in elementwise}, **scalars})
+
+
+def _is_flat(slot: Slot) -> bool:
+    tensors = (slot.param, slot.grad, *(value for value in slot.memory.values() if value.dim()))
+    return slot.param.dim() > 0 and all(tensor.is_contiguous() for tensor in tensors)
+
+
+def _to(memory: Memory, dtype: torch.dtype, program: Program) -> Memory:
+    kinds = memory_kinds(program)
+    return {key: value if kinds[key] is Kind.UNIFORM else value.to(dtype) for key, value in memory.items()}
+
+
+def _varies(key: str, program: Program) -> bool:
+    return memory_kinds(program)[key] is Kind.ELEMENTWISE
+
+
+def _reduces(program: Program) -> bool:
+    return any(
+        isinstance(node, Apply) and OPERATORS[node.op].reduces for expr in program.expressions() for node in walk(expr)
+    )

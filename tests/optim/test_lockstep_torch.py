@@ -1,0 +1,66 @@
+"""Library rules against torch.optim: the same numbers for 100 steps on a small network, in float64."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from closedform import RuleOptimizer
+from closedform.rules import library_names
+
+TORCH = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.05),
+    "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.01),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=0.01),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=0.01),
+    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "radam": lambda p: torch.optim.RAdam(p, lr=0.01),
+}
+WITHOUT_TORCH = {"lion", "signum", "adabelief", "lamb"}
+STEPS = 100
+
+
+@pytest.fixture(autouse=True)
+def restore_default_dtype() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+
+
+def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(STEPS):
+        x = torch.randn(16, 5, generator=generator, dtype=torch.float64)
+        target = torch.stack([x.sum(1), x.prod(1), x[:, 0] ** 2], dim=1)
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(x), target).backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+def test_every_library_rule_is_either_compared_or_known_to_have_no_counterpart() -> None:
+    assert set(library_names()) == set(TORCH) | WITHOUT_TORCH
+
+
+@pytest.mark.parametrize("foreach", [False, True], ids=["reference", "eager"])
+@pytest.mark.parametrize("name", TORCH)
+def test_rule_matches_torch(name: str, foreach: bool) -> None:
+    torch.set_default_dtype(torch.float64)  # torch keeps NAdam's running product in the default type
+    theirs = network()
+    reference = TORCH[name](theirs.parameters())
+    ours = network()
+    lr = reference.param_groups[0]["lr"]
+    expected = train(theirs, reference)
+    found = train(ours, RuleOptimizer(ours.parameters(), name, lr=lr, foreach=foreach))
+    for a, b in zip(found, expected, strict=True):
+        assert ((a - b).abs() / b.abs().clamp(min=1e-3)).max() < 1e-12

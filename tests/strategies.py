@@ -1,0 +1,72 @@
+"""Hypothesis strategies for random expressions and programs."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from closedform.lang import OPERATORS, Expr, Lag, Number, Program, Symbol, apply
+
+NAMES = ("g", "w", "a", "b")
+ELEMENTWISE = [row for row in OPERATORS.values() if not row.reduces]
+SMOOTH = ("add", "sub", "mul", "tanh", "square", "cube", "neg", "erf", "asinh", "abs", "sign", "relu", "min", "max")
+
+numbers = st.builds(
+    Number,
+    st.one_of(
+        st.integers(-20, 20).map(float),
+        st.floats(-1e6, 1e6, allow_nan=False).filter(lambda x: x == 0 or abs(x) > 1e-6),
+        st.sampled_from([1e-8, 0.1, 0.999, -2.5e-12, 1e22]),
+    ),
+)
+symbols = st.sampled_from(NAMES).map(Symbol)
+lagged = st.builds(Lag, st.sampled_from(("g", "w")), st.integers(1, 5))
+
+
+def expressions(rows=ELEMENTWISE, leaves=None, max_leaves: int = 12) -> st.SearchStrategy[Expr]:
+    """Random trees over operator rows; a literal exponent stays within the parser's limit."""
+    leaves = numbers | symbols | lagged if leaves is None else leaves
+
+    def grow(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
+        def build(row) -> st.SearchStrategy[Expr]:
+            last = st.integers(-5, 5).map(lambda k: Number(float(k))) if row.name == "pow" else inner
+            args = [inner] * (row.arity - 1) + [last]
+            return st.tuples(*args).map(lambda found: apply(row.name, *found))
+
+        return st.sampled_from(rows).flatmap(build)
+
+    return st.recursive(leaves, grow, max_leaves=max_leaves)
+
+
+def smooth_expressions(names: tuple[str, ...], max_leaves: int = 6) -> st.SearchStrategy[Expr]:
+    """Trees that stay finite and mild for arguments of order one."""
+    small = st.floats(-2, 2, allow_nan=False).map(lambda x: Number(round(x, 3)))
+    leaves = small | st.sampled_from(names).map(Symbol)
+    return expressions([OPERATORS[name] for name in SMOOTH], leaves, max_leaves)
+
+
+def _bounded(expr: Expr) -> Expr:
+    return apply("tanh", expr)
+
+
+programs = st.builds(
+    lambda m, v, u, update: Program(
+        {"a": 0.9, "b": 0.3},
+        {
+            "m": apply("add", apply("mul", Symbol("a"), Symbol("m")), apply("mul", Number(0.1), _bounded(m))),
+            "v": apply("add", apply("mul", Number(0.95), Symbol("v")), apply("square", _bounded(v))),
+        },
+        {"u": u},
+        {"update": _bounded(update)},
+    ),
+    smooth_expressions(("g", "w", "m", "v", "a")),
+    smooth_expressions(("g", "m", "b")),
+    smooth_expressions(("m", "v", "g", "b")),
+    expressions(
+        [OPERATORS[name] for name in SMOOTH],
+        st.sampled_from(
+            [Symbol("u"), Symbol("m"), Symbol("v"), Symbol("g"), Lag("m", 1), Lag("g", 2), Lag("u", 3), Lag("m", 3)]
+        ),
+        8,
+    ),
+)
+"""Random rules of two states, with lags of inputs, states and named values."""
