@@ -1,0 +1,99 @@
+"""``closedform rules`` and ``closedform explain``: look at rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from closedform.analysis import Curve, Explanation, explain
+from closedform.cli._app import STDOUT, JsonFlag, app, show
+from closedform.rules import Rule, library_names, load_rule
+
+rules = typer.Typer(help="List, show and check rules.", no_args_is_help=True)
+app.add_typer(rules, name="rules")
+
+RuleName = Annotated[str, typer.Argument(help="A library name (closedform rules list) or a path to a rule file.")]
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@rules.command("list")
+def list_rules(json: JsonFlag = False) -> None:
+    """List the rules that ship with closedform."""
+    found = [load_rule(name) for name in library_names()]
+    show([_summary(rule) for rule in found], json, lambda: STDOUT.print(_rule_table(found)))
+
+
+@rules.command("show")
+def show_rule(rule: RuleName) -> None:
+    """Print a rule file."""
+    typer.echo(load_rule(rule).to_json(), nl=False)
+
+
+@rules.command("check")
+def check_rules(paths: Annotated[list[Path], typer.Argument(help="Rule files.")], json: JsonFlag = False) -> None:
+    """Check rule files: the first malformed one is named, with the place and the cause."""
+    found = [load_rule(path) for path in paths]
+    show([_summary(rule) for rule in found], json, lambda: STDOUT.print(_rule_table(found)))
+
+
+@app.command("explain")
+def explain_rule(
+    rule: RuleName,
+    latex: Annotated[bool, typer.Option("--latex", help="Print only the LaTeX.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Explain a rule: equation, complexity, state cost, LaTeX, and how it answers to gradients."""
+    found = explain(rule)
+    if latex:
+        typer.echo(found.latex)
+    else:
+        show(found.to_dict(), json, lambda: _print_explanation(found))
+
+
+def _summary(rule: Rule) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "state_cost": rule.state_cost,
+        "complexity": rule.complexity,
+        "lr": rule.lr,
+        "source": rule.provenance.get("source", ""),
+    }
+
+
+def _rule_table(rules: list[Rule]) -> Table:
+    table = Table("rule", "state cost", "complexity", "default lr", "source", title="Rules")
+    for rule in rules:
+        row = _summary(rule)
+        table.add_row(*(str(row[key]) for key in ("name", "state_cost", "complexity", "lr", "source")))
+    return table
+
+
+def _print_explanation(found: Explanation) -> None:
+    out = STDOUT
+    out.print(
+        f"[bold]{found.name}[/bold]   complexity {found.complexity}, state cost {found.state_cost} buffers a parameter"
+    )
+    for line in found.equations:
+        out.print("  " + line, markup=False, highlight=False)
+    out.print(
+        "  with " + ", ".join(f"{name} = {value:g}" for name, value in found.constants.items()) + f"; lr = {found.lr:g}"
+    )
+    if found.provenance.get("source"):
+        out.print(f"  source: {found.provenance['source']}", markup=False, highlight=False)
+    for curve in (found.gradient_response, found.impulse_response, found.scale_response):
+        _print_curve(curve)
+    out.print("\nLaTeX:")
+    typer.echo(found.latex)
+
+
+def _print_curve(curve: Curve) -> None:
+    low, high = min(curve.y), max(curve.y)
+    span = max(high - low, 0.01 * max(abs(low), abs(high))) or 1.0  # a flat curve is shown flat
+    line = "".join(_BLOCKS[round((y - low) / span * (len(_BLOCKS) - 1))] for y in curve.y)
+    STDOUT.print(f"\n{curve.y_label} over {curve.x_label}", markup=False, highlight=False)
+    STDOUT.print(
+        f"  {line}  x {curve.x[0]:g} .. {curve.x[-1]:g}, y {low:.3g} .. {high:.3g}", markup=False, highlight=False
+    )
