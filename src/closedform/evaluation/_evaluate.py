@@ -1,0 +1,253 @@
+"""`evaluate`: optimizers x tasks x seeds, against fairly tuned hand-designed optimizers.
+
+What makes it fair:
+
+- A baseline's learning rate is tuned for each task by the very quantity that is reported, on other seeds.
+- What was learned (networks, distilled and tuned rules) runs at its own learning rate and is not tuned here.
+- All are judged on the task's ``eval`` half of the data, which meta-training has not seen.
+- At one seed all start from the same parameters and see the same batches, so that differences can be taken seed by
+  seed. The best baseline is picked by the reported numbers themselves, which favours the baselines.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from closedform._version import __version__
+from closedform.errors import OptionError
+from closedform.evaluation._baselines import DEFAULT_BASELINES
+from closedform.evaluation._contenders import Optimizer, contenders
+from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
+from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol, best_baseline
+from closedform.evaluation._execute import Executor, Field, Progress, default_workers
+from closedform.evaluation._statistics import (
+    CONFIDENCE,
+    RESAMPLES,
+    Summary,
+    paired_difference,
+    summarize,
+    summarize_curves,
+)
+from closedform.evaluation._store import RunStore
+from closedform.evaluation._tuning import Search, Tuning, tune
+from closedform.tasks import Task
+from closedform.tasks import get as get_task
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is seldom changed about an evaluation.
+
+    Attributes:
+        first_seed: First reporting seed.
+        tuning_seeds: Seeds a learning rate is tuned on; never the reporting ones.
+        extensions: How often a grid may be extended by a decade past its edge.
+        tail: The final loss is the mean minibatch loss of the last ``tail`` steps.
+        points: Points that a loss curve is reduced to.
+        confidence: Coverage of the intervals.
+        resamples: Bootstrap resamples.
+        workers: Processes; None is one a core, at most 8. The numbers do not depend on it, times do.
+        threads: Torch threads a process.
+        resume: Use runs that ``out`` already holds.
+    """
+
+    first_seed: int = 0
+    tuning_seeds: int = 3
+    extensions: int = 4
+    tail: int = 20
+    points: int = 200
+    confidence: float = CONFIDENCE
+    resamples: int = RESAMPLES
+    workers: int | None = None
+    threads: int = 1
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("tuning_seeds", "tail", "points", "resamples", "threads"):
+            _check_positive(name, getattr(self, name))
+        if self.workers is not None:
+            _check_positive("workers", self.workers)
+        if self.first_seed < 0 or self.extensions < 0:
+            raise OptionError("first_seed and extensions must be 0 or more")
+        if not 0 < self.confidence < 1:
+            raise OptionError(f"confidence must be between 0 and 1, not {self.confidence}")
+
+
+def evaluate(
+    optimizers: Mapping[str, Optimizer],
+    tasks: Sequence[Task | str],
+    *,
+    steps: int | None = None,
+    seeds: int = 10,
+    baselines: Iterable[str] = DEFAULT_BASELINES,
+    options: EvaluationOptions | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compare optimizers on tasks, over seeds.
+
+    Args:
+        optimizers: Name -> rule, learned optimizer, or `Baseline`. A text is a baseline's name ("adam": tuned), another
+            library rule, a rule file, or a learned optimizer's folder or file.
+        tasks: Tasks or their names.
+        steps: Length of an episode; each task's own horizon if None.
+        seeds: Number of reporting seeds.
+        baselines: Names in `BASELINES` to compare with; their learning rates are tuned.
+        options: The rest.
+        out: Folder for ``runs.jsonl`` (a line a finished run: an interrupted evaluation resumes from it) and
+            ``evaluation.json``.
+        progress: Called after every run with runs done, runs known to be needed so far, and what was run.
+
+    Raises:
+        UnknownNameError, RuleError, CheckpointError: an optimizer or task cannot be loaded.
+        OptionError: an option makes no sense.
+        OutputError: ``out`` cannot be written.
+
+    Example:
+        >>> from closedform import tasks
+        >>> found = evaluate({}, [tasks.get("quadratic")], steps=30, seeds=2, baselines=["sgd"])
+        >>> found.best_baseline("quadratic").label
+        'SGD'
+    """
+    begin = time.perf_counter()
+    options = options or EvaluationOptions()
+    _check_positive("seeds", seeds)
+    if steps is not None:
+        _check_positive("steps", steps)
+    field = Field(contenders(optimizers, baselines), _tasks(tasks))
+    store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=options.resume)
+    workers = options.workers or default_workers(field.tasks)
+    executor = Executor(field, store, workers, options.threads, progress)
+    entries = _Comparison(field, executor, options, steps, seeds).entries()
+    protocol = Protocol(
+        seeds, options.first_seed, options.tuning_seeds, options.tail, options.confidence, options.resamples
+    )
+    evaluation = Evaluation(entries, protocol, time.perf_counter() - begin, _versions())
+    if out:
+        evaluation.save(Path(out) / "evaluation.json")
+    return evaluation
+
+
+Pair = tuple[int, int]
+"""Positions of a contender and of a task."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    field: Field
+    executor: Executor
+    options: EvaluationOptions
+    length: int | None
+    seeds: int
+
+    def entries(self) -> tuple[Entry, ...]:
+        tunings = self.tune()
+        first = self.options.first_seed
+        pairs = [(c, t) for t in range(len(self.field.tasks)) for c in range(len(self.field.contenders))]
+        specs = [
+            self.spec(pair, tunings[pair].best if pair in tunings else None, REPORT, seed)
+            for pair in pairs
+            for seed in range(first, first + self.seeds)
+        ]
+        records = self.executor.run(specs)
+        found = {pair: records[i * self.seeds : (i + 1) * self.seeds] for i, pair in enumerate(pairs)}
+        entries: list[Entry] = []
+        for task in range(len(self.field.tasks)):
+            here = [self.entry(pair, found[pair], tunings.get(pair)) for pair in pairs if pair[1] == task]
+            best = best_baseline(here)
+            entries += [replace(entry, difference=self.difference(entry, best)) for entry in here]
+        return tuple(entries)
+
+    def tune(self) -> dict[Pair, Tuning]:
+        """Tune every baseline on every task."""
+        field, options = self.field, self.options
+        grids = {c: contender.baseline.lrs for c, contender in enumerate(field.contenders) if contender.baseline}
+        pairs = [(c, t) for c in grids for t in range(len(field.tasks))]
+        searches = [Search(grids[c], options.extensions) for c, _ in pairs]
+
+        def run(wave: Sequence[tuple[int, float]]) -> list[list[Record]]:
+            count = options.tuning_seeds
+            specs = [self.spec(pairs[index], lr, TUNE, seed) for index, lr in wave for seed in range(count)]
+            records = self.executor.run(specs)
+            return [records[i * count : (i + 1) * count] for i in range(len(wave))]
+
+        tune(searches, run)
+        return {
+            pair: search.tuning(options.tuning_seeds, self.steps(pair[1]))
+            for pair, search in zip(pairs, searches, strict=True)
+        }
+
+    def steps(self, task: int) -> int:
+        return self.length or self.field.tasks[task].horizon
+
+    def spec(self, pair: Pair, lr: float | None, stream: str, seed: int) -> Spec:
+        return Spec(*pair, lr, stream, seed, self.steps(pair[1]), self.options.tail, self.options.points)
+
+    def entry(self, pair: Pair, records: Sequence[Record], tuning: Tuning | None) -> Entry:
+        contender, task = self.field.contenders[pair[0]], self.field.tasks[pair[1]]
+        names = dict.fromkeys(name for record in records for name in record.test)
+        seconds = [record.step_seconds for record in records if record.step_seconds is not None]
+        return Entry(
+            task=task.name,
+            name=contender.name,
+            label=contender.label,
+            kind=contender.kind,
+            lr=tuning.best if tuning else contender.lr,
+            steps=self.steps(pair[1]),
+            final_loss=self.summary(record.final_loss for record in records),
+            full_loss=self.summary(record.full_loss for record in records),
+            test={name: self.summary(record.test.get(name) for record in records) for name in names},
+            curve=summarize_curves(
+                curve_steps(self.steps(pair[1]), self.options.points),
+                [record.curve for record in records],
+                confidence=self.options.confidence,
+            ),
+            difference=None,
+            step_seconds=median(seconds) if seconds else None,
+            state_cost=contender.state_cost,
+            complexity=contender.complexity,
+            tuning=tuning,
+            fingerprint=contender.fingerprint,
+        )
+
+    def summary(self, values: Iterable[float | None]) -> Summary:
+        return summarize(values, confidence=self.options.confidence, resamples=self.options.resamples)
+
+    def difference(self, entry: Entry, best: Entry | None) -> Difference | None:
+        if best is None or entry.name == best.name:
+            return None
+        loss = paired_difference(
+            entry.final_loss.values,
+            best.final_loss.values,
+            confidence=self.options.confidence,
+            resamples=self.options.resamples,
+        )
+        ours, theirs = entry.final_loss.mean, best.final_loss.mean
+        relative = (ours - theirs) / abs(theirs) if ours is not None and theirs else None
+        return Difference(best.name, loss, relative)
+
+
+def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
+    found = tuple(get_task(task) if isinstance(task, str) else task for task in given)
+    names = [task.name for task in found]
+    if not found:
+        raise OptionError("nothing to evaluate on: give at least one task")
+    if len(set(names)) < len(names):
+        raise OptionError(f"two tasks have the same name ({', '.join(names)}); evaluate them one after the other")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    return {"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise OptionError(f"{name} must be 1 or more, not {value}")

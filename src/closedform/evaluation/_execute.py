@@ -1,0 +1,138 @@
+"""Run many episodes, on several processes if asked; the result does not depend on how many.
+
+Every run uses the same number of torch threads wherever it runs. Contenders and tasks reach a worker once, through a
+file, since a task that has read its data can be large.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closedform.evaluation._contenders import Contender
+from closedform.evaluation._episode import Record, Spec, run_episode, run_key
+from closedform.evaluation._store import RunStore
+from closedform.tasks import Task
+
+Progress = Callable[[int, int, str], None]
+"""Called after every run: runs done, runs known to be needed so far, what was run."""
+_WORTH_A_PROCESS = 4  # runs; starting a worker takes a second or two
+
+
+@dataclass(frozen=True)
+class Field:
+    """All that is compared, on all tasks."""
+
+    contenders: tuple[Contender, ...]
+    tasks: tuple[Task, ...]
+
+    def key(self, spec: Spec) -> str:
+        """The run's key in the store."""
+        return run_key(spec, self.contenders[spec.contender], self.tasks[spec.task])
+
+    def run(self, spec: Spec) -> Record:
+        """Run one episode."""
+        return run_episode(spec, self.contenders[spec.contender], self.tasks[spec.task])
+
+
+class Executor:
+    """Runs specs that the store does not hold yet.
+
+    Args:
+        field: Contenders and tasks.
+        store: Where finished runs are kept.
+        workers: Processes; 1 runs in this one.
+        threads: Torch threads of every run.
+        progress: Called after every run.
+    """
+
+    def __init__(
+        self, field: Field, store: RunStore, workers: int, threads: int, progress: Progress | None = None
+    ) -> None:
+        self._field, self._store = field, store
+        self._workers, self._threads = workers, threads
+        self._progress = progress
+        self._done = self._total = 0
+
+    def run(self, specs: Sequence[Spec]) -> list[Record]:
+        """The records of ``specs``, in their order."""
+        keys = [self._field.key(spec) for spec in specs]
+        pending = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in self._store}
+        self._done += len(set(keys)) - len(pending)
+        self._total += len(set(keys))
+        for key, record in self._results(pending):
+            spec = pending[key]
+            notes = self._notes(spec)
+            self._store.add(key, record, notes)
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, self._total, f"{notes['optimizer']} on {notes['task']}")
+        return [self._store[key] for key in keys]
+
+    def _notes(self, spec: Spec) -> dict[str, Any]:
+        contender = self._field.contenders[spec.contender]
+        return {
+            "optimizer": contender.name,
+            "task": self._field.tasks[spec.task].name,
+            "lr": contender.lr if spec.lr is None else spec.lr,
+            "stream": spec.stream,
+            "seed": spec.seed,
+            "steps": spec.steps,
+        }
+
+    def _results(self, pending: dict[str, Spec]) -> Iterator[tuple[str, Record]]:
+        if self._workers == 1 or len(pending) < _WORTH_A_PROCESS:
+            with _torch_threads(self._threads):
+                for key, spec in pending.items():
+                    yield key, self._field.run(spec)
+            return
+        yield from self._parallel(pending)
+
+    def _parallel(self, pending: dict[str, Spec]) -> Iterator[tuple[str, Record]]:
+        import joblib
+
+        with tempfile.TemporaryDirectory(prefix="closedform-") as folder:
+            path = Path(folder) / "field"
+            joblib.dump(joblib.wrap_non_picklable_objects(self._field, keep_wrapper=False), path)
+            pool = joblib.Parallel(n_jobs=self._workers, return_as="generator_unordered", batch_size=1)
+            jobs = (joblib.delayed(_work)(str(path), self._threads, key, spec) for key, spec in pending.items())
+            yield from pool(jobs)
+
+
+def default_workers(tasks: Sequence[Task]) -> int:
+    """Processes to use if nobody says: one a core, at most 8; one alone where an accelerator does the work."""
+    if any(task.device.type != "cpu" for task in tasks):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str) -> Field:
+    import joblib
+
+    field: Field = joblib.load(path)
+    return field
+
+
+def _work(path: str, threads: int, key: str, spec: Spec) -> tuple[str, Record]:
+    with _torch_threads(threads):
+        return key, _load(path).run(spec)

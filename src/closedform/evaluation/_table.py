@@ -1,0 +1,55 @@
+"""An evaluation as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from closedform.evaluation._evaluation import Entry, Evaluation
+from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, rate
+
+_HEADINGS = ("final loss", "against best baseline", "test accuracy", "lr", "buffers", "nodes", "time a step")
+
+
+def tables(evaluation: Evaluation) -> Iterator[Table]:
+    """One table a task; the best final loss is bold."""
+    for task in evaluation.tasks:
+        entries = sorted(evaluation.on(task), key=lambda entry: entry.final_loss.rank)
+        protocol = evaluation.protocol
+        table = Table(
+            title=f"{task}: {entries[0].steps} steps, {protocol.seeds} seeds",
+            caption=f"final loss: mean minibatch training loss of the last {protocol.tail} steps, with its "
+            f"{percent(protocol.confidence, 0)} interval; * = learning rate tuned here",
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("optimizer")
+        for heading in _HEADINGS:
+            table.add_column(heading, justify="right")
+        for entry in entries:
+            table.add_row(*_cells(entry), style="bold" if entry is entries[0] else "")
+        yield table
+
+
+def _cells(entry: Entry) -> list[str]:
+    accuracy = entry.test.get("accuracy")
+    return [
+        entry.label,
+        interval(entry.final_loss),
+        _against(entry),
+        percent(accuracy.mean) if accuracy else ABSENT,
+        rate(entry.lr) + "*" * (entry.tuning is not None),
+        count(entry.state_cost),
+        count(entry.complexity),
+        duration(entry.step_seconds),
+    ]
+
+
+def _against(entry: Entry) -> str:
+    difference = entry.difference
+    if difference is None or difference.loss.mean is None:
+        return ABSENT
+    loss = difference.loss
+    bounds = "" if loss.low is None else f" [{number(loss.low, 2)}, {number(loss.high, 2)}]"
+    return f"{number(loss.mean, 2)}{bounds}"

@@ -1,0 +1,113 @@
+"""Tune a baseline's learning rate on the quantity that is reported, with other seeds.
+
+Each value of the grid is run on every tuning seed; the best mean final loss wins, and a value whose run diverged loses
+to any that did not. Where the winner lies at an edge, the grid goes on past that edge by a decade, again and again, so
+that no baseline suffers from a badly placed grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from closedform.evaluation._episode import Record
+from closedform.evaluation._statistics import Summary, without_interval
+
+_STRIDE = 3  # values added past an edge: a decade of the default grids
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a learning rate was found.
+
+    Attributes:
+        lrs: All values tried, increasing.
+        losses: Mean final loss over the tuning seeds of each; None where all seeds diverged.
+        diverged: Number of seeds that diverged at each.
+        best: The value chosen.
+        grid: Size of the grid before it was extended.
+        seeds: Tuning seeds a value.
+        steps: Steps a run.
+        at_edge: True if the best value still is at an edge, the number of extensions being limited.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    diverged: tuple[int, ...]
+    best: float
+    grid: int
+    seeds: int
+    steps: int
+    at_edge: bool
+
+    @property
+    def runs(self) -> int:
+        """Number of runs spent."""
+        return len(self.lrs) * self.seeds
+
+
+class Search:
+    """One baseline's search on one task: says which values to run next, and takes what they gave."""
+
+    def __init__(self, grid: Sequence[float], extensions: int) -> None:
+        self._grid = len(grid)
+        self._left = extensions
+        self._tried: dict[float, Summary] = {}
+        self.wanted: list[float] = list(grid)
+        """Values to run next; empty when the search is over."""
+
+    def take(self, results: Mapping[float, Sequence[Record]]) -> None:
+        """Take the tuning runs of all wanted values, and decide what to run next."""
+        for lr, records in results.items():
+            self._tried[lr] = without_interval(record.final_loss for record in records)
+        self.wanted = []
+        edge = self._edge()
+        if edge is not None and self._left:
+            self._left -= 1
+            self.wanted = edge
+
+    def tuning(self, seeds: int, steps: int) -> Tuning:
+        """What was tried and chosen."""
+        lrs = sorted(self._tried)
+        return Tuning(
+            tuple(lrs),
+            tuple(self._tried[lr].mean for lr in lrs),
+            tuple(self._tried[lr].diverged for lr in lrs),
+            self._best(),
+            self._grid,
+            seeds,
+            steps,
+            self._edge() is not None,
+        )
+
+    def _best(self) -> float:
+        return min(sorted(self._tried), key=lambda lr: self._tried[lr].rank)
+
+    def _edge(self) -> list[float] | None:
+        """Values past the edge that the best lies at, or None."""
+        lrs, best = sorted(self._tried), self._best()
+        if best == lrs[0]:
+            return _beyond(lrs[0], lrs[0] / lrs[1])
+        if best == lrs[-1]:
+            return _beyond(lrs[-1], lrs[-1] / lrs[-2])
+        return None
+
+
+def tune(searches: Sequence[Search], run: Callable[[Sequence[tuple[int, float]]], Sequence[Sequence[Record]]]) -> None:
+    """Carry all searches to their end, in waves, so that runs of different searches share the processes.
+
+    Args:
+        searches: The searches.
+        run: Runs (position of the search, learning rate) pairs on every tuning seed; the records of each, in order.
+    """
+    while any(search.wanted for search in searches):
+        wave = [(index, lr) for index, search in enumerate(searches) for lr in search.wanted]
+        results: dict[int, dict[float, Sequence[Record]]] = {}
+        for (index, lr), records in zip(wave, run(wave), strict=True):
+            results.setdefault(index, {})[lr] = records
+        for index, found in results.items():
+            searches[index].take(found)
+
+
+def _beyond(edge: float, ratio: float) -> list[float]:
+    return sorted(float(f"{edge * ratio**k:.4g}") for k in range(1, _STRIDE + 1))
