@@ -1,5 +1,6 @@
 """Responses of known optimizers against what is known of them."""
 
+import itertools
 import json
 
 import pytest
@@ -20,7 +21,7 @@ def test_sgd_answers_in_proportion_and_at_once() -> None:
 def test_momentum_forgets_by_its_decay() -> None:
     rule = Rule.parse("m", "-m", state={"m": "b*m + g"}, constants={"b": 0.6})
     share = explain(rule, samples=16).impulse_response.y
-    assert [b / a for a, b in zip(share, share[1:], strict=False)][:10] == pytest.approx([0.6] * 10, rel=1e-6)
+    assert [b / a for a, b in itertools.pairwise(share)][:10] == pytest.approx([0.6] * 10, rel=1e-6)
 
 
 def test_adam_adapts_to_the_scale() -> None:

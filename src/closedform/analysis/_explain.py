@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,7 @@ class _Probe:
         xs = torch.linspace(-span, span, points, dtype=torch.float64).tolist()
         ys = []
         for x in xs:
-            last = self.run(WARM_UP, lambda t, g, x=x: torch.full_like(g, x) if t == WARM_UP else g)[-1]
-            ys.append(float(last.mean()))
+            ys.append(float(self.run(WARM_UP, partial(_replaced_last, x))[-1].mean()))
         return Curve("present gradient (standard deviations)", "mean update", xs, ys)
 
     def impulse_response(self, lags: int, size: float = 1e-3) -> Curve:
@@ -148,5 +148,13 @@ class _Probe:
 
     def scale_response(self) -> Curve:
         scales = [10.0**power for power in range(-6, 4)]
-        sizes = [float(self.run(WARM_UP, lambda _, g, s=s: s * g)[-1].square().mean().sqrt()) for s in scales]
+        sizes = [float(self.run(WARM_UP, partial(_scaled, scale))[-1].square().mean().sqrt()) for scale in scales]
         return Curve("scale of the gradients", "root mean square of the update", scales, sizes)
+
+
+def _replaced_last(value: float, t: int, g: Tensor) -> Tensor:
+    return torch.full_like(g, value) if t == WARM_UP else g
+
+
+def _scaled(scale: float, t: int, g: Tensor) -> Tensor:
+    return scale * g
