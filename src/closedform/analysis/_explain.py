@@ -129,9 +129,7 @@ class _Probe:
 
     def gradient_response(self, points: int = 41, span: float = 4.0) -> Curve:
         xs = torch.linspace(-span, span, points, dtype=torch.float64).tolist()
-        ys = []
-        for x in xs:
-            ys.append(float(self.run(WARM_UP, partial(_replaced_last, x))[-1].mean()))
+        ys = [float(self.run(WARM_UP, partial(_replaced_last, x))[-1].mean()) for x in xs]
         return Curve("present gradient (standard deviations)", "mean update", xs, ys)
 
     def impulse_response(self, lags: int, size: float = 1e-3) -> Curve:
