@@ -1,0 +1,67 @@
+"""LSTM cells over the parameters of an optimizee, written in torch's own operations.
+
+Layout is feature-major: hidden states are [H, N], one row a hidden unit, one column a parameter of the optimizee. N is
+in the thousands and H below twenty, so rows are long and contiguous; with [N, H], as torch.nn.LSTM has it, a gate's
+slice is made of runs of H numbers, and everything elementwise takes several times as long. Being made of plain
+operations the cells also work under ``torch.func.vmap``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Cell: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x [I, N], hidden [H, N], cell [H, N]) -> (new hidden, new cell)."""
+
+
+def uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator | None) -> nn.Parameter:
+    """A meta-parameter drawn from U(-bound, bound)."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+
+
+class LSTMCell(nn.Module):
+    """One LSTM layer; torch's gates in torch's order (input, forget, cell, output), with one bias instead of two.
+
+    Args:
+        inputs: Rows of its input, I.
+        hidden: Hidden units, H.
+        generator: Draws the weights, uniform in +-1/sqrt(H).
+    """
+
+    gate_scale: Tensor
+
+    def __init__(self, inputs: int, hidden: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(hidden)
+        self.hidden = hidden
+        self.weight = uniform((4 * hidden, inputs + hidden), bound, generator)
+        self.bias = uniform((4 * hidden, 1), bound, generator)
+        scale = torch.ones(4, hidden, 1)
+        scale[2] = 2.0
+        self.register_buffer("gate_scale", scale.reshape(-1, 1), persistent=False)
+
+    def bind(self) -> Cell:
+        """The cell for the weights as they are now.
+
+        The candidate's tanh(z) is taken as 2 sigmoid(2z) - 1, so that one sigmoid serves all four gates; torch's
+        vectorised sigmoid takes a fifth of the time of its tanh.
+        """
+        weight, bias = self.weight * self.gate_scale, self.bias * self.gate_scale
+
+        def cell(x: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+            gates = torch.sigmoid(torch.addmm(bias, weight, torch.cat((x, hidden))))
+            write, keep, candidate, read = gates.chunk(4)
+            memory = torch.addcmul(keep * memory, write, 2 * candidate - 1)
+            return read * tanh(memory), memory
+
+        return cell
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The tanh as 2 sigmoid(2x) - 1: exact to one rounding of 1 (absolute, not relative), and several times faster."""
+    return 2 * torch.sigmoid(2 * x) - 1

@@ -1,0 +1,109 @@
+"""RNNprop: an LSTM that reads normalised gradients and prints a bounded update, one for every parameter.
+
+    x = ELU(W features + b);  h = LSTM(x);  update = 0.01 tanh(v . h + c)
+
+Source: Lv, Jiang & Li 2017, Learning Gradient Descent: Better Generalization and Longer Horizons, section 4; in the
+smaller sizes, and with n~ as a further input, Zheng et al. 2022, Symbolic Learning to Optimize.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from closedform.features import feature_program
+from closedform.lang import initial_memory, reduce_whole
+from closedform.learned_optimizers._base import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers._lstm import LSTMCell, uniform
+from closedform.learned_optimizers._plan import Plan
+
+SCALE = 0.01
+"""Largest update (Zheng et al. 2022; 0.1 in the paper of 2017)."""
+
+
+@dataclass(frozen=True)
+class RNNpropSize:
+    """What one size of RNNprop is made of.
+
+    Attributes:
+        features: Names of the input features.
+        width: Units of the ELU layer.
+        hidden: Units of each LSTM layer.
+        layers: LSTM layers.
+    """
+
+    features: tuple[str, ...]
+    width: int
+    hidden: int
+    layers: int
+
+
+class RNNprop(LearnedOptimizer):
+    """RNNprop in one size.
+
+    The state holds the step ``t``, the features' recurrences as ``feature.m``, ..., and ``hidden1``, ``cell1``, ...,
+    [hidden, N] each.
+
+    Args:
+        name: Its name in the family.
+        size: Features and layers.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(self, name: str, size: RNNpropSize, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.size = size
+        self.features = size.features
+        self._inputs = Plan(feature_program(size.features).merged)
+        self.state_cost = self._inputs.program.buffers + 2 * size.hidden * size.layers
+        fan_in, inner = 1 / math.sqrt(len(size.features)), 1 / math.sqrt(size.hidden)
+        self.input_weight = uniform((size.width, len(size.features)), fan_in, generator)
+        self.input_bias = uniform((size.width, 1), fan_in, generator)
+        widths = [size.width, *[size.hidden] * (size.layers - 1)]
+        self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
+        self.output_weight = uniform((1, size.hidden), inner, generator)
+        self.output_bias = uniform((1, 1), inner, generator)
+
+    def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
+        state = {"t": torch.zeros((), dtype=torch.float64)}
+        state |= {f"feature.{key}": value for key, value in initial_memory(self._inputs.program, w, flat=True).items()}
+        for layer in range(1, self.size.layers + 1):
+            state |= {f"{part}{layer}": w.new_zeros(self.size.hidden, w.numel()) for part in ("hidden", "cell")}
+        return state
+
+    def bind(self) -> UpdateFunction:
+        features = self._inputs.bind()
+        cells = [cell.bind() for cell in self.cells]  # type: ignore[operator]
+
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            t = state["t"] + 1
+            memory = {key[8:]: value for key, value in state.items() if key.startswith("feature.")}
+            inputs, memory = features({"g": g, "w": w, "t": t}, memory, reduce_whole)
+            new = {"t": t, **{f"feature.{key}": value for key, value in memory.items()}}
+            columns = torch.stack([inputs[name].expand_as(g) for name in self.features])
+            x = functional.elu(torch.addmm(self.input_bias, self.input_weight, columns))
+            for layer, cell in enumerate(cells, start=1):
+                x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
+                new[f"hidden{layer}"] = x
+            output = torch.addmm(self.output_bias, self.output_weight, x)
+            return SCALE * torch.tanh(output[0]), new
+
+        return update
+
+
+SIZES = {
+    "rp": RNNpropSize(("m_tilde", "g_tilde"), width=20, hidden=20, layers=2),
+    "rp-s": RNNpropSize(("m_tilde", "g_tilde"), width=6, hidden=7, layers=1),
+    "rp-si": RNNpropSize(("m_tilde", "g_tilde", "n_tilde"), width=6, hidden=7, layers=1),
+}
+
+
+def rnnprop(name: str, generator: torch.Generator | None = None) -> RNNprop:
+    """A new RNNprop of the size called ``name``."""
+    return RNNprop(name, SIZES[name], generator)

@@ -1,0 +1,41 @@
+"""Meta-training: the unroll loop, gradient estimators, the trainer, and meta-tuning of rules.
+
+``ESTIMATORS`` and ``OBJECTIVES`` are the tables of members. A new estimator is a subclass of ``Estimator`` in a file of
+its own, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
+from closedform.meta_training._estimator import Estimate, Estimator
+from closedform.meta_training._flat import FlatParams
+from closedform.meta_training._meta_train import Progress, meta_train
+from closedform.meta_training._objectives import OBJECTIVES, Objective
+from closedform.meta_training._problem import DifferentiableProblem, Problem
+from closedform.meta_training._truncated_bptt import TruncatedBPTT
+from closedform.meta_training._unroll import Carry, Step, begin, run, steps
+
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {"truncated-bptt": TruncatedBPTT}
+
+__all__ = [
+    "ESTIMATORS",
+    "OBJECTIVES",
+    "Carry",
+    "DifferentiableProblem",
+    "Estimate",
+    "Estimator",
+    "FlatParams",
+    "MetaTrainConfig",
+    "MetaTrainResult",
+    "Objective",
+    "Problem",
+    "Progress",
+    "Step",
+    "TruncatedBPTT",
+    "begin",
+    "meta_train",
+    "run",
+    "steps",
+]

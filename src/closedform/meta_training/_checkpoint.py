@@ -1,0 +1,159 @@
+"""Checkpoints of meta-training: one safetensors file with everything that a run needs to go on as if never stopped.
+
+The header holds, as JSON, what the run is (`describe`) and its counters; the tensors are the meta-parameters, the best
+ones so far, Adam's moments, and every episode under way with the state of its random generator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closedform.errors import CheckpointError
+from closedform.learned_optimizers._storage import load_weights, read_tensors, write_tensors
+from closedform.meta_training._episodes import SPLIT, Episode
+from closedform.meta_training._problem import Problem
+from closedform.meta_training._trainer import Trainer
+from closedform.meta_training._unroll import Carry
+
+FORMAT = "closedform.meta_training/1"
+_FREE = ("time_limit", "checkpoint_every")
+"""Options that a resumed run may change: they do not change what is computed."""
+
+
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """What a run is: two runs with equal descriptions compute the same."""
+    return {
+        "format": FORMAT,
+        "learned_optimizer": trainer.optimizer.describe(),
+        "tasks": [
+            {
+                "name": task.name,
+                "horizon": task.horizon,
+                "shapes": {key: list(shape) for key, shape in task.shapes.items()},
+            }
+            for task in trainer.tasks
+        ],
+        "estimator": trainer.estimator.describe(),
+        "config": {key: value for key, value in asdict(trainer.config).items() if key not in _FREE},
+    }
+
+
+def write_checkpoint(path: Path, trainer: Trainer, *, seconds: float, metrics_bytes: int) -> None:
+    """Write a checkpoint, atomically.
+
+    Args:
+        path: The file.
+        trainer: What to write.
+        seconds: Time that the run took so far.
+        metrics_bytes: Length of metrics.jsonl.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    tensors = {f"model.{key}": value for key, value in trainer.optimizer.state_dict().items()}
+    tensors |= {f"best.{key}": value for key, value in trainer.best.items()}
+    for index, parameter in enumerate(trainer.parameters):
+        tensors |= {f"adam{index}.{key}": value for key, value in trainer.adam.state[parameter].items()}
+    for index, episode in enumerate(trainer.slots):
+        tensors |= {f"episode{index}.{key}": value for key, value in _episode_tensors(episode).items()}
+    progress = {
+        "step": trainer.step,
+        "episodes_begun": trainer.episodes_begun,
+        "diverged": trainer.diverged,
+        "bad_in_a_row": trainer.bad_in_a_row,
+        "best_step": trainer.best_step,
+        "best_validation": trainer.best_validation,
+        "episodes": [
+            {"task": episode.task, "horizon": episode.horizon, "step": episode.carry.step} for episode in trainer.slots
+        ],
+        "seconds": seconds,
+        "metrics_bytes": metrics_bytes,
+    }
+    header = {"format": FORMAT, "run": json.dumps(describe(trainer)), "progress": json.dumps(progress)}
+    write_tensors(path, tensors, header)
+
+
+def restore_checkpoint(path: Path, trainer: Trainer) -> tuple[float, int]:
+    """Put a trainer, made with the same options, where a checkpoint says.
+
+    Returns:
+        The seconds so far, and the length of metrics.jsonl in bytes.
+
+    Raises:
+        CheckpointError: the file is damaged, or of a run with other options; the message names the first that differs.
+    """
+    tensors, header = read_tensors(path, "checkpoint")
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header.get('format')!r}, not {FORMAT!r}: not a checkpoint of this version"
+        )
+    try:
+        _check_same_run(path, json.loads(header["run"]), json.loads(json.dumps(describe(trainer))))
+        progress = json.loads(header["progress"])
+        _restore(path, trainer, tensors, progress)
+        return float(progress["seconds"]), int(progress["metrics_bytes"])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged or of another version: {error!r}"[:300]) from error
+
+
+def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    load_weights(trainer.optimizer, _part(tensors, "model."), path)
+    trainer.best = _part(tensors, "best.")
+    for key in ("step", "episodes_begun", "diverged", "bad_in_a_row", "best_step", "best_validation"):
+        setattr(trainer, key, progress[key])
+    for index, parameter in enumerate(trainer.parameters):
+        trainer.adam.state[parameter] = _part(tensors, f"adam{index}.")
+    trainer.slots = [
+        _episode(trainer, _part(tensors, f"episode{index}."), counters)
+        for index, counters in enumerate(progress["episodes"])
+    ]
+
+
+def _episode_tensors(episode: Episode) -> dict[str, Tensor]:
+    carry = episode.carry
+    tensors = {"w": carry.w, "loss": carry.loss, "gradient": carry.gradient, "initial": carry.initial}
+    tensors["generator"] = carry.generator.get_state()
+    if episode.problem.scale is not None:
+        tensors["scale"] = episode.problem.scale
+    return tensors | {f"state.{key}": value for key, value in carry.state.items()}
+
+
+def _episode(trainer: Trainer, tensors: dict[str, Tensor], counters: Mapping[str, int]) -> Episode:
+    task = trainer.tasks[counters["task"]]
+    generator = torch.Generator()
+    generator.set_state(tensors["generator"])
+    moved = {
+        key: value.to(task.device)
+        for key, value in tensors.items()
+        if key in ("w", "loss", "gradient", "initial", "scale")
+    }
+    scale = moved.pop("scale", None)
+    state = _part(tensors, "state.")
+    carry = Carry(**moved, state=state, generator=generator, step=counters["step"])
+    return Episode(counters["task"], counters["horizon"], Problem(task, SPLIT, scale), carry)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _check_same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    for section in ours:
+        mine, other = ours[section], theirs.get(section)
+        if mine == other:
+            continue
+        what = section
+        if isinstance(mine, dict) and isinstance(other, dict):
+            key = next(key for key in {**mine, **other} if mine.get(key) != other.get(key))
+            what, mine, other = f"{section}, {key}", mine.get(key), other.get(key)
+        raise CheckpointError(
+            f"{path} is of another run: {what} was {json.dumps(other)[:80]}, now {json.dumps(mine)[:80]}; "
+            "resume with the options of config.json, or choose another --out"
+        )

@@ -1,0 +1,102 @@
+"""Options and result of meta-training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from closedform._names import lookup
+from closedform.errors import OptionError
+from closedform.learned_optimizers import LearnedOptimizer
+from closedform.meta_training._objectives import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class MetaTrainConfig:
+    """How to meta-train.
+
+    Attributes:
+        steps: Meta-steps: updates of the meta-parameters, one window each.
+        horizon: Steps an episode; None: the task's own horizon.
+        lr: The meta-optimizer's learning rate (Adam).
+        final_lr: The learning rate at the end as a share of ``lr``, reached by a half cosine; 1 keeps it constant.
+        batch: Optimizees side by side, over which meta-gradients are averaged.
+        objective: The meta-loss: a name in ``OBJECTIVES``.
+        random_scaling: s: an episode multiplies each parameter by exp(U(-s, s)); 0 leaves parameters alone.
+        clip: Largest norm of a meta-gradient; longer ones are shortened to it.
+        seed: Seeds episodes and validation.
+        validate_every: Meta-steps between validations; the best weights are kept. 0: never, the last are kept.
+        validation_episodes: Fixed episodes a task, of full horizon, that a validation runs.
+        checkpoint_every: Meta-steps between checkpoints.
+        time_limit: Stop early after so many seconds, counted over resumed runs too; None: never.
+    """
+
+    steps: int = 3000
+    horizon: int | None = None
+    lr: float = 1e-3
+    final_lr: float = 1.0
+    batch: int = 1
+    objective: str = "log"
+    random_scaling: float = 0.0
+    clip: float = 1.0
+    seed: int = 0
+    validate_every: int = 200
+    validation_episodes: int = 4
+    checkpoint_every: int = 200
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        lookup("objective", self.objective, OBJECTIVES)
+        for name, least in {
+            "steps": 1,
+            "batch": 1,
+            "seed": 0,
+            "validate_every": 0,
+            "validation_episodes": 1,
+            "checkpoint_every": 1,
+        }.items():
+            _check_count(name, getattr(self, name), least)
+        if self.horizon is not None:
+            _check_count("horizon", self.horizon, 1)
+        for name in ("lr", "clip"):
+            _check_number(name, getattr(self, name), above=0)
+        for name in ("final_lr", "random_scaling"):
+            _check_number(name, getattr(self, name))
+        if self.time_limit is not None:
+            _check_number("time_limit", self.time_limit, above=0)
+
+
+@dataclass(frozen=True)
+class MetaTrainResult:
+    """What meta-training gave.
+
+    Attributes:
+        optimizer: The learned optimizer, with the best weights.
+        step: Meta-steps done.
+        best_step: The meta-step of the best weights.
+        best_validation: Their validation: geometric mean of the final losses; None without validation.
+        diverged: Episodes that were cut short because something in them was not finite.
+        seconds: Time taken, resumed runs together.
+        history: The records of ``metrics.jsonl``.
+    """
+
+    optimizer: LearnedOptimizer
+    step: int
+    best_step: int
+    best_validation: float | None
+    diverged: int
+    seconds: float
+    history: list[dict[str, Any]] = field(repr=False)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _check_number(name: str, value: object, above: float | None = None) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (value <= above if above is not None else value < 0):  # type: ignore[operator]
+        bound = f"above {above:g}" if above is not None else "of at least 0"
+        raise OptionError(f"{name} must be a finite number {bound}, not {value!r}")

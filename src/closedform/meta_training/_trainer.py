@@ -1,0 +1,150 @@
+"""The meta-training loop: windows of episodes, one update of the meta-parameters after each.
+
+An episode runs to its horizon in windows; the optimizee and the optimizer's state are carried from one window to the
+next, detached. Then, or when something in it is no longer finite, a fresh one takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closedform.errors import DivergenceError, OptionError
+from closedform.learned_optimizers import LearnedOptimizer
+from closedform.meta_training._config import MetaTrainConfig
+from closedform.meta_training._episodes import Episode, training_episode, validation_episodes
+from closedform.meta_training._estimator import Estimate, Estimator
+from closedform.meta_training._objectives import OBJECTIVES, TINY
+from closedform.meta_training._unroll import run
+from closedform.tasks import Task
+
+PATIENCE = 50
+"""Meta-steps in a row without a finite window after which meta-training gives up."""
+
+
+class Trainer:
+    """Everything that a run of meta-training has and changes; a checkpoint holds it (``_checkpoint.py``).
+
+    Args:
+        optimizer: The learned optimizer; trained in place.
+        tasks: Tasks, of which each episode draws one.
+        estimator: How meta-gradients are estimated.
+        config: All other options.
+    """
+
+    def __init__(
+        self, optimizer: LearnedOptimizer, tasks: Sequence[Task], estimator: Estimator, config: MetaTrainConfig
+    ) -> None:
+        self.optimizer = optimizer
+        self.tasks = list(tasks)
+        self.estimator = estimator
+        self.config = config
+        self.parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
+        if not self.tasks:
+            raise OptionError("meta-training needs at least one task")
+        if not any(parameter.numel() for parameter in self.parameters):
+            raise OptionError(f"{optimizer.name!r} has nothing to train: no meta-parameters, or no trainable constants")
+        self.adam = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+        self.step = 0
+        self.episodes_begun = 0
+        self.diverged = 0
+        self.bad_in_a_row = 0
+        self.best_step = 0
+        self.best_validation = math.inf
+        self.best = self.weights()
+        self.slots: list[Episode] = []
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the meta-parameters."""
+        return {key: value.detach().clone() for key, value in self.optimizer.state_dict().items()}
+
+    def advance(self) -> dict[str, Any]:
+        """One meta-step.
+
+        Returns:
+            Its record for the metrics.
+
+        Raises:
+            DivergenceError: nothing finite came of the last ``PATIENCE`` meta-steps.
+        """
+        if not self.slots:
+            self.slots = [self._next_episode() for _ in range(self.config.batch)]
+        estimates = [self._window(index) for index in range(len(self.slots))]
+        finite = [estimate for estimate in estimates if estimate is not None]
+        norm = self._update(finite)
+        self.step += 1
+        self.bad_in_a_row = 0 if finite else self.bad_in_a_row + 1
+        if self.bad_in_a_row >= PATIENCE:
+            names = ", ".join(task.name for task in self.tasks)
+            raise DivergenceError(
+                f"meta-training stopped at step {self.step}: no window on {names} was finite in {PATIENCE} steps; "
+                "try a smaller lr, or another task"
+            )
+        return self._record(finite, norm)
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Run the validation episodes, and keep the weights if they are the best so far.
+
+        Returns:
+            The geometric mean, over episodes, of the mean loss of an episode's last tenth; infinite if one diverged.
+        """
+        total, episodes = 0.0, validation_episodes(self.optimizer, self.tasks, self.config)
+        for episode in episodes:
+            losses, _ = run(self.optimizer, episode.problem, episode.carry, episode.horizon)
+            total += math.log(max(float(losses[-max(1, episode.horizon // 10) :].mean()), 0.0) + TINY)
+        score = math.exp(total / len(episodes)) if math.isfinite(total) else math.inf
+        if score < self.best_validation:
+            self.best_validation, self.best_step, self.best = score, self.step, self.weights()
+        return score
+
+    def _window(self, index: int) -> Estimate | None:
+        """The next window of one slot, which then moves on; None if something in it is not finite."""
+        episode = self.slots[index]
+        count = min(self.estimator.unroll, episode.left)
+        objective = OBJECTIVES[self.config.objective]
+        estimate = self.estimator.estimate(self.optimizer, episode.problem, episode.carry, count, objective)
+        finite = _all_finite([estimate.value, estimate.losses, estimate.carry.w, *estimate.gradients])
+        episode = episode.at(estimate.carry)
+        self.diverged += not finite
+        self.slots[index] = episode if finite and episode.left else self._next_episode()
+        return estimate if finite else None
+
+    def _next_episode(self) -> Episode:
+        self.episodes_begun += 1
+        return training_episode(self.optimizer, self.tasks, self.config, self.episodes_begun)
+
+    def _update(self, estimates: list[Estimate]) -> float | None:
+        if not estimates:
+            return None
+        for index, parameter in enumerate(self.parameters):
+            parameter.grad = torch.stack([estimate.gradients[index] for estimate in estimates]).mean(0)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        done = self.step / self.config.steps
+        decay = self.config.final_lr + (1 - self.config.final_lr) * (1 + math.cos(math.pi * done)) / 2
+        self.adam.param_groups[0]["lr"] = self.config.lr * decay
+        self.adam.step()
+        self.adam.zero_grad()
+        return float(norm)
+
+    def _record(self, estimates: list[Estimate], norm: float | None) -> dict[str, Any]:
+        def average(values: list[float]) -> float | None:
+            return sum(values) / len(values) if values else None
+
+        return {
+            "step": self.step,
+            "meta_loss": average([float(estimate.value) for estimate in estimates]),
+            "loss": average([float(estimate.losses[-1]) for estimate in estimates]),
+            "inner_step": estimates[0].carry.step if estimates else None,
+            "gradient_norm": norm,
+            "episodes": self.episodes_begun,
+            "diverged": self.diverged,
+        }
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
