@@ -55,6 +55,28 @@ def test_random_rules_eager_equals_reference(program) -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("foreach", [False, True], ids=["reference", "eager"])
+@pytest.mark.parametrize(
+    ("update", "state", "expected"),
+    [
+        ("lag(g, 2)", {}, [0, 0, 1, 2, 3]),
+        ("lag(m, 3)", {"m": "g"}, [0, 0, 0, 1, 2]),
+        ("a", {"a": "b", "b": "g"}, [0, 1, 2, 3, 4]),
+        ("1 + lag(w, 1)", {}, [1, 1, 2, 3, 5]),
+    ],
+)
+def test_looking_back(update: str, state: dict[str, str], expected: list[float], foreach: bool) -> None:
+    param = torch.nn.Parameter(torch.zeros(2))
+    optimizer = RuleOptimizer([param], Rule.parse("past", update, state=state), lr=1.0, foreach=foreach)
+    moved = []
+    for t in range(1, 6):
+        before = param.detach().clone()
+        param.grad = torch.full((2,), float(t))
+        optimizer.step()
+        moved.append(float((param.detach() - before)[0]))
+    assert moved == expected
+
+
 def test_non_contiguous_tensors() -> None:
     for foreach in (False, True):
         plain = torch.nn.Parameter(torch.arange(12.0).reshape(3, 4))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from closedform.lang import OPERATORS, Apply, Kind, Memory, Program, memory_kinds, step, walk
+from closedform.lang import OPERATORS, Apply, Kind, Lag, Memory, Program, Symbol, memory_kinds, step, walk
 
 BLOCK = 1 << 16
 """Elements of a flat block on the CPU: temporaries of this size stay in the second-level cache."""
@@ -78,9 +78,7 @@ def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> No
         grad, param = (tensor.to(dtype).reshape(shape) for tensor in (slot.grad, slot.param))
         memory = {key: value.reshape(shape) if _varies(key, program) else value for key, value in slot.memory.items()}
         moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings)
-        slot.param.copy_(moved.reshape(slot.param.shape))
-        for key, value in new.items():
-            slot.memory[key].copy_(value.reshape(slot.memory[key].shape))
+        _store(program, slot, moved, new)
 
 
 def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
@@ -118,9 +116,16 @@ def _step_flat(program: Program, slot: Slot, settings: Settings) -> None:
     moved, new = _advance(
         program, slot.grad.to(dtype), slot.param.to(dtype), _to(slot.memory, dtype, program), settings
     )
-    slot.param.copy_(moved)
+    _store(program, slot, moved, new)
+
+
+def _store(program: Program, slot: Slot, moved: Tensor, new: Memory) -> None:
+    """Write results back; a lag's new value is the very storage of an older one, or of the parameter."""
+    if program.histories or any(isinstance(expr, (Symbol, Lag)) for expr in program.state.values()):
+        new = {key: value.clone() for key, value in new.items()}
     for key, value in new.items():
-        slot.memory[key].copy_(value)
+        slot.memory[key].copy_(value.reshape(slot.memory[key].shape))
+    slot.param.copy_(moved.reshape(slot.param.shape))
 
 
 def _step_joined(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
