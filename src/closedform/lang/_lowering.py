@@ -6,13 +6,12 @@ that is the same for a whole tensor made a product with its reciprocal (at most 
 Generated code follows a plan line by line.
 
 Memory is a list of rings. A state is a ring of one buffer. A signal that is read up to D steps back is a ring of D
-buffers, a state that is D + 1: the value of step t replaces the oldest one in buffer ``t mod depth``, and the others
-stay where they are, so nothing is copied.
+buffers. The newest value replaces the oldest one in its buffer; the others stay where they are and only change their
+names, from lag k to lag k + 1, so nothing is copied.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,8 +22,6 @@ from closedform.lang._interpreter import history_key
 from closedform.lang._operators import OPERATORS
 from closedform.lang._program import Kind, Program
 
-LARGEST_PRODUCT = 4
-"""Literal powers up to this one are products; others go to the power function."""
 SAFE_RECIPROCAL = (2.0**-100, 2.0**100)
 """A literal divisor of this size has a reciprocal in float32."""
 
@@ -34,19 +31,21 @@ class Node:
     """One value of a plan.
 
     Attributes:
-        op: An operator's name; or ``number`` (value), ``input`` (name: g, w or t), ``past`` (name of a ring, lag),
-            ``reciprocal``.
+        op: An operator's name; or ``number``, ``input``, ``past`` (a ring's value), ``reciprocal``, ``pow_half``.
         args: Indices of earlier nodes.
-        value: Of a number; may be infinite or NaN, as folding makes them.
-        name: Of an input or a ring.
+        name: Of an input (g, w, t) or a ring; a number in hexadecimal, which tells 0 from -0 and NaN equal to itself.
         lag: Steps back, 1 or more.
     """
 
     op: str
     args: tuple[int, ...] = ()
-    value: float = 0.0
     name: str = ""
     lag: int = 0
+
+    @property
+    def number(self) -> float | None:
+        """The value of a number; may be infinite or NaN, as folding makes them."""
+        return float.fromhex(self.name) if self.op == "number" else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ class _Builder:
         return self.add(Node("past", name=name, lag=lag), self.program.kinds[name])
 
     def number(self, value: float) -> int:
-        return self.add(Node("number", value=float(value)), Kind.UNIFORM)
+        return self.add(Node("number", name=float(value).hex()), Kind.UNIFORM)
 
     def add(self, node: Node, kind: Kind) -> int:
         if node not in self.index:
@@ -166,12 +165,8 @@ class _Builder:
             self.kinds.append(kind)
         return self.index[node]
 
-    def literal(self, index: int) -> float | None:
-        node = self.nodes[index]
-        return node.value if node.op == "number" else None
-
     def operator(self, op: str, *args: int) -> int:
-        literals = [self.literal(arg) for arg in args]
+        literals = [self.nodes[arg].number for arg in args]
         numbers = [value for value in literals if value is not None]
         if len(numbers) == len(args):
             return self.number(_fold(op, numbers))
@@ -187,7 +182,7 @@ class _Builder:
         return self.add(Node(op, args), kind)
 
     def reciprocal(self, index: int) -> int:
-        value = self.literal(index)
+        value = self.nodes[index].number
         return self.plain("reciprocal", index) if value is None else self.number(_fold("div", [1.0, value]))
 
 
@@ -198,28 +193,24 @@ def _fold(op: str, values: list[float]) -> float:
 
 def _product(build: _Builder, x: int, y: int) -> int | None:
     for one, other in ((x, y), (y, x)):
-        if build.literal(one) == 1.0:
+        if build.nodes[one].number == 1.0:
             return other
-        if build.literal(one) == -1.0:
+        if build.nodes[one].number == -1.0:
             return build.operator("neg", other)
     return None
 
 
 def _quotient(build: _Builder, x: int, y: int) -> int | None:
-    value = build.literal(y)
+    value = build.nodes[y].number
     if value == 1.0:
         return x
-    if build.kinds[y] is Kind.ELEMENTWISE or build.kinds[x] <= build.kinds[y] is Kind.UNIFORM:
-        return None
     if value is not None and not SAFE_RECIPROCAL[0] < abs(value) < SAFE_RECIPROCAL[1]:
         return None
-    if build.kinds[x] <= build.kinds[y]:
-        return None
-    return build.operator("mul", x, build.reciprocal(y))
+    return build.operator("mul", x, build.reciprocal(y)) if build.kinds[x] > build.kinds[y] else None
 
 
 def _difference(build: _Builder, x: int, y: int) -> int | None:
-    return x if build.literal(y) == 0.0 else None
+    return x if build.nodes[y].number == 0.0 else None
 
 
 def _negation(build: _Builder, x: int) -> int | None:
@@ -235,33 +226,23 @@ def _cube(build: _Builder, x: int) -> int:
 
 
 def _power(build: _Builder, x: int, y: int) -> int | None:
-    exponent = build.literal(y)
-    if exponent is None:
-        return None
-    if abs(exponent) == 0.5:
-        root = build.plain("pow_half", x)
-        return root if exponent > 0 else build.reciprocal(root)
-    if exponent != round(exponent) or abs(exponent) > LARGEST_PRODUCT:
+    exponent = build.nodes[y].number
+    if exponent is None or abs(exponent) not in (0.5, 0.0, 1.0, 2.0, 3.0, 4.0):
         return None
     if exponent == 0.0:
         return build.number(1.0)
-    return _signed_product(build, x, exponent, odd=x)
+    square = _square(build, x)
+    powers = {1: x, 2: square, 3: _cube(build, x), 4: _square(build, square)}
+    result = build.plain("pow_half", x) if abs(exponent) == 0.5 else powers[round(abs(exponent))]
+    return result if exponent > 0 else build.reciprocal(result)
 
 
 def _signed_power(build: _Builder, x: int, y: int) -> int | None:
-    exponent = build.literal(y)
-    if exponent is None or exponent != round(exponent) or not 0 < exponent <= LARGEST_PRODUCT:
-        return None
-    if exponent % 2:
-        return _signed_product(build, x, exponent, odd=x)
-    rest = build.operator("abs", x) if exponent == 2 else build.operator("mul", build.operator("abs", x), _square(build, x))
-    return build.plain("mul", x, rest)
-
-
-def _signed_product(build: _Builder, x: int, exponent: float, odd: int) -> int:
-    square = _square(build, x)
-    result = {1: odd, 2: square, 3: build.plain("mul", odd, square), 4: _square(build, square)}[abs(int(exponent))]
-    return result if exponent > 0 else build.reciprocal(result)
+    exponent = build.nodes[y].number
+    if exponent == 1.0:
+        return x
+    magnitude = _power(build, build.operator("abs", x), y)
+    return None if magnitude is None else build.operator("mul", build.operator("sign", x), magnitude)
 
 
 _SIMPLER: dict[str, Callable[..., int | None]] = {
@@ -280,12 +261,13 @@ def _without_dead(builder: _Builder, stores: Mapping[str, int], outputs: Mapping
     everything = Plan(tuple(builder.nodes), tuple(builder.kinds), (), builder.rings, stores, outputs)
     alive = everything.needed([*stores.values(), *outputs.values()])
     place = {old: new for new, old in enumerate(alive)}
-    nodes, levels = [], []
+    nodes: list[Node] = []
+    levels: list[int] = []
     for old in alive:
         node = builder.nodes[old]
         args = tuple(place[arg] for arg in node.args)
         row = OPERATORS.get(node.op)
-        nodes.append(Node(node.op, args, node.value, node.name, node.lag))
+        nodes.append(Node(node.op, args, node.name, node.lag))
         levels.append(max((levels[arg] for arg in args), default=0) + (row is not None and row.reduces))
     return Plan(
         tuple(nodes),

@@ -1,0 +1,227 @@
+"""The compiled step: a program as native code, called on many tensors at once.
+
+A `Kernel` is compiled code for one program and one choice of storage types. A `Batch` is a list of parameter tensors
+that take their steps together with it: one call a step, whatever the number of tensors. Addresses are looked up every
+step and handed over again only if one has changed, since a parameter's or state's storage may be swapped at any time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closedform.lang import Kind, Memory, Program
+from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
+from closedform.lang._lowering import lower
+from closedform.optim._native_build import NativeUnavailable, load
+
+ALONE = 1 << 15
+"""A step over fewer elements stays on the calling thread: waking another one costs more than it saves."""
+LARGEST_PLAN = 20_000
+"""Operations past which compilation would take minutes."""
+DTYPES = {getattr(torch, name): name for name in TYPES}
+
+
+class _Call(ctypes.Structure):
+    """``cf_call`` of cf_step.h."""
+
+    _fields_ = (
+        ("tensors", ctypes.c_int64),
+        ("sizes", ctypes.c_void_p),
+        ("first", ctypes.c_void_p),
+        ("params", ctypes.c_void_p),
+        ("grads", ctypes.c_void_p),
+        ("memory", ctypes.c_void_p),
+        ("scalars", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("t", ctypes.c_double),
+        ("lr", ctypes.c_double),
+        ("weight_decay", ctypes.c_double),
+        ("sign", ctypes.c_double),
+        ("seed", ctypes.c_uint64),
+        ("threads", ctypes.c_int64),
+        ("parallel", ctypes.c_void_p),
+    )
+
+
+class Kernel:
+    """A program compiled for one choice of storage types.
+
+    Args:
+        program: With the one output ``update``.
+        param, grad, state: Types of parameters, gradients and elementwise states: float32, bfloat16 or float64.
+        stochastic: Round bfloat16 states stochastically.
+
+    Raises:
+        NativeUnavailable: it cannot be compiled here; the text says why.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        param: torch.dtype = torch.float32,
+        grad: torch.dtype | None = None,
+        state: torch.dtype | None = None,
+        *,
+        stochastic: bool = False,
+    ) -> None:
+        self.param, self.grad, self.state = param, grad or param, state or param
+        for dtype in (self.param, self.grad, self.state):
+            if dtype not in DTYPES:
+                raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
+        plan = lower(program)
+        if len(plan.nodes) > LARGEST_PLAN:
+            raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
+        storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
+        self.layout = layout(plan)
+        self.rings = plan.rings
+        self.keys = tuple(key for ring in plan.rings for key in ring.keys)
+        self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
+        real = torch.float64 if self.param is torch.float64 else torch.float32
+        types = {Kind.UNIFORM: torch.float64, Kind.PER_TENSOR: real, Kind.ELEMENTWISE: self.state}
+        self.types = {key: (ring.kind, types[ring.kind]) for ring in plan.rings for key in ring.keys}
+        self._library = load(c_source(plan, storage))  # keeps the code mapped
+        self.function = self._library.cf_step
+        self.function.argtypes = (ctypes.c_void_p,)
+
+
+class Batch:
+    """Parameter tensors that take their steps together.
+
+    Args:
+        kernel: The compiled program.
+        params: Parameters, of the kernel's type, dense, on the CPU.
+        memories: For each its memory, as `closedform.lang.initial_memory` lays it out; read anew every step.
+    """
+
+    def __init__(self, kernel: Kernel, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
+        self.kernel = kernel
+        self.params = list(params)
+        self.memories = list(memories)
+        self._addresses: list[int] = []
+        self._grad_addresses: list[int] = []
+        count = len(self.params)
+        self._grads = (ctypes.c_void_p * count)()
+        self._call = _Call(tensors=count, grads=ctypes.addressof(self._grads), parallel=_parallel())
+        self._argument = ctypes.addressof(self._call)
+
+    def step(
+        self,
+        grads: Sequence[Tensor],
+        t: float,
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Advance all parameters and their memory by one step, in place.
+
+        Args:
+            grads: Gradients, one a parameter, shaped like it.
+            t: Number of this step, from 1.
+            lr: Learning rate (units of parameter per unit of update).
+            weight_decay: Decoupled weight decay (update per unit of parameter).
+            maximize: Turn the gradients round.
+            seed: Of stochastic rounding; give another one every step.
+
+        Raises:
+            NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
+        """
+        keys = self.kernel.keys
+        addresses = [tensor.data_ptr() for tensor in self.params]
+        addresses += [memory[key].data_ptr() for memory in self.memories for key in keys]
+        if addresses != self._addresses:
+            self._bind(addresses)
+        grads = self._fitting(grads)
+        found = [grad.data_ptr() for grad in grads]
+        if found != self._grad_addresses:
+            self._grads[:] = found  # type: ignore[assignment]  # ctypes takes integers for addresses
+            self._grad_addresses = found
+        call = self._call
+        call.t, call.lr, call.weight_decay, call.seed = t, lr, weight_decay, seed
+        call.sign = -1.0 if maximize else 1.0
+        call.threads = 1 if self._elements < ALONE else torch.get_num_threads()
+        self.kernel.function(self._argument)
+        if self.kernel.deep_rings:
+            self._rotate()
+
+    def _bind(self, addresses: list[int]) -> None:
+        """Check the tensors and hand over their addresses and sizes."""
+        self._check()
+        kernel, count = self.kernel, len(self.params)
+        sizes = [param.numel() for param in self.params]
+        first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
+        self._elements = sum(sizes)
+        self._strides = [param.stride() for param in self.params]
+        arrays: dict[str, ctypes.Array[Any]] = {
+            "sizes": (ctypes.c_int64 * count)(*sizes),
+            "first": (ctypes.c_int64 * (count + 1))(*first),
+            "params": (ctypes.c_void_p * count)(*addresses[:count]),
+            "memory": (ctypes.c_void_p * (count * kernel.layout.slots))(*addresses[count:]),
+            "scalars": (ctypes.c_double * (count * kernel.layout.scalars))(),
+            "sums": (ctypes.c_double * (first[-1] * kernel.layout.sums))(),
+        }
+        for name, array in arrays.items():
+            setattr(self._call, name, ctypes.addressof(array))
+        self._arrays = arrays
+        self._addresses = addresses
+
+    def _check(self) -> None:
+        for param, memory in zip(self.params, self.memories, strict=True):
+            _require(param, self.kernel.param, param, "parameter")
+            if not _is_dense(param):
+                raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
+            for key, (kind, dtype) in self.kernel.types.items():
+                like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
+                _require(memory[key], dtype, like, f"state {key!r}")
+
+    def _fitting(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The gradients, copied where they are not laid out like their parameters."""
+        wanted = self.kernel.grad
+        if [grad.stride() for grad in grads] == self._strides and all(grad.dtype is wanted for grad in grads):
+            return grads
+        return [
+            torch.empty_like(param, dtype=wanted).copy_(grad) for param, grad in zip(self.params, grads, strict=True)
+        ]
+
+    def _rotate(self) -> None:
+        """Give the lagged buffers their names of the next step: the oldest one now holds the newest value."""
+        for memory in self.memories:
+            for keys in self.kernel.deep_rings:
+                tensors = [memory[key] for key in keys]
+                memory.update(zip(keys, [tensors[-1], *tensors[:-1]], strict=True))
+
+
+def _require(tensor: Tensor, dtype: torch.dtype, like: Tensor, what: str) -> None:
+    if tensor.device.type != "cpu":
+        raise NativeUnavailable(f"a {what} is on {tensor.device}, and compiled steps run on the CPU")
+    if tensor.dtype is not dtype:
+        raise NativeUnavailable(f"a {what} is {tensor.dtype}, expected {dtype}")
+    if tensor.shape != like.shape or tensor.stride() != like.stride():
+        raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not laid out like its parameter")
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor)
+
+
+@lru_cache(maxsize=1)
+def _parallel() -> int | None:
+    """The address of GOMP_parallel in the very OpenMP runtime that torch runs on, or None.
+
+    A second runtime would bring a second set of threads, which spin while torch's own compute.
+    """
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        function = ctypes.CDLL(str(library)).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    return ctypes.cast(function, ctypes.c_void_p).value
