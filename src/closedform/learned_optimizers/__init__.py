@@ -9,31 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from closedform._names import lookup
 from closedform.learned_optimizers._base import LearnedOptimizer, State, UpdateFunction
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
-from closedform.learned_optimizers._rnnprop import SIZES, RNNprop, RNNpropSize, rnnprop
+from closedform.learned_optimizers._rnnprop import SIZES, RNNprop, RNNpropSize
 from closedform.learned_optimizers._storage import load_network, load_symbolic, save_learned_optimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 
-LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {name: partial(rnnprop, name) for name in SIZES}
-"""Name -> function of ``generator`` that makes a new one."""
+LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    name: partial(RNNprop, name, size) for name, size in SIZES.items()
+}
+"""Name -> function of ``generator``, and of the member's options, that makes a new one."""
 
 
-def get(name: str, *, generator: torch.Generator | None = None) -> LearnedOptimizer:
+def get(name: str, *, generator: torch.Generator | None = None, **options: Any) -> LearnedOptimizer:
     """A new learned optimizer, not meta-trained yet.
 
     Args:
         name: A name in ``LEARNED_OPTIMIZERS``.
         generator: Draws its initial weights; torch's global one by default.
+        options: The member's own options; RNNprop's is ``scale``, the largest update.
 
     Raises:
         UnknownNameError: there is no such learned optimizer; the message suggests the nearest.
+        OptionError: an option's value makes no sense.
     """
-    return lookup("learned optimizer", name, LEARNED_OPTIMIZERS)(generator=generator)
+    return lookup("learned optimizer", name, LEARNED_OPTIMIZERS)(generator=generator, **options)
 
 
 def load_learned_optimizer(path: str | Path) -> LearnedOptimizer:

@@ -1,6 +1,6 @@
 """RNNprop: an LSTM that reads normalised gradients and prints a bounded update, one for every parameter.
 
-    x = ELU(W features + b);  h = LSTM(x);  update = 0.01 tanh(v . h + c)
+    x = ELU(W features + b);  h = LSTM(x);  update = scale * tanh(v . h + c)
 
 Source: Lv, Jiang & Li 2017, Learning Gradient Descent: Better Generalization and Longer Horizons, section 4; in the
 smaller sizes, and with n~ as a further input, Zheng et al. 2022, Symbolic Learning to Optimize.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from closedform.errors import OptionError
 from closedform.features import feature_program
 from closedform.lang import initial_memory, reduce_whole
 from closedform.learned_optimizers._base import LearnedOptimizer, State, UpdateFunction
@@ -23,7 +25,7 @@ from closedform.learned_optimizers._lstm import LSTMCell, uniform
 from closedform.learned_optimizers._plan import Plan
 
 SCALE = 0.01
-"""Largest update (Zheng et al. 2022; 0.1 in the paper of 2017)."""
+"""Default of the largest update (Zheng et al. 2022; 0.1 in the paper of 2017)."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,21 @@ class RNNprop(LearnedOptimizer):
         name: Its name in the family.
         size: Features and layers.
         generator: Draws the initial weights.
+        scale: The largest update, in units of the optimizee's parameters.
+
+    Raises:
+        OptionError: the scale is not a positive number.
     """
 
-    def __init__(self, name: str, size: RNNpropSize, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, name: str, size: RNNpropSize, generator: torch.Generator | None = None, scale: float = SCALE
+    ) -> None:
         super().__init__()
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+            raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
         self.name = name
         self.size = size
+        self.scale = scale
         self.features = size.features
         self._inputs = Plan(feature_program(size.features).merged)
         self.state_cost = self._inputs.program.buffers + 2 * size.hidden * size.layers
@@ -92,9 +103,12 @@ class RNNprop(LearnedOptimizer):
                 x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
                 new[f"hidden{layer}"] = x
             output = torch.addmm(self.output_bias, self.output_weight, x)
-            return SCALE * torch.tanh(output[0]), new
+            return self.scale * torch.tanh(output[0]), new
 
         return update
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "scale": self.scale}
 
 
 SIZES = {
@@ -102,8 +116,3 @@ SIZES = {
     "rp-s": RNNpropSize(("m_tilde", "g_tilde"), width=6, hidden=7, layers=1),
     "rp-si": RNNpropSize(("m_tilde", "g_tilde", "n_tilde"), width=6, hidden=7, layers=1),
 }
-
-
-def rnnprop(name: str, generator: torch.Generator | None = None) -> RNNprop:
-    """A new RNNprop of the size called ``name``."""
-    return RNNprop(name, SIZES[name], generator)

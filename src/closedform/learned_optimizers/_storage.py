@@ -6,6 +6,7 @@ Neither holds code: reading a file that a stranger sent is safe.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,19 +33,16 @@ def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path) -> Path:
     path = Path(path)
     if isinstance(l2o, SymbolicOptimizer):
         return save_rule(l2o.rule(), path)
-    write_tensors(path, dict(l2o.state_dict()), {"format": FORMAT, "name": l2o.name})
+    write_tensors(path, l2o.state_dict(), {"format": FORMAT, "description": json.dumps(l2o.describe())})
     return path
 
 
-def load_network(path: Path, family: Mapping[str, Callable[[], LearnedOptimizer]]) -> LearnedOptimizer:
+def load_network(path: Path, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:
     """Read a network of a family; see ``load_learned_optimizer``."""
     tensors, header = read_tensors(path, "learned optimizer")
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {header.get('format')!r}, not {FORMAT!r}: not a learned optimizer")
-    name = header.get("name", "")
-    if name not in family:
-        raise CheckpointError(f"{path} holds a learned optimizer {name!r}; known: {', '.join(sorted(family))}")
-    l2o = family[name]()
+    l2o = _rebuild(path, header.get("description", ""), family)
     load_weights(l2o, tensors, path)
     return l2o
 
@@ -96,6 +94,17 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
         raise CheckpointError(f"cannot read {what} {path}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise CheckpointError(f"{what} {path} is damaged or no safetensors file: {error}") from None
+
+
+def _rebuild(path: Path, description: str, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:
+    try:
+        options = json.loads(description)
+        name = options.pop("name")
+        if name not in family:
+            raise CheckpointError(f"{path} holds a learned optimizer {name!r}; known: {', '.join(sorted(family))}")
+        return family[name](**options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say what it holds: {error!r}"[:300]) from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,0 +1,101 @@
+"""RNNprop and its cells, against torch's own LSTM and formulas written out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from closedform.errors import UnknownNameError
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, get
+from closedform.learned_optimizers._lstm import LSTMCell
+
+N = 9
+
+
+def test_cell_equals_torch(generator: torch.Generator) -> None:
+    cell = LSTMCell(3, 5, generator).double()
+    theirs = torch.nn.LSTM(3, 5).double()
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(cell.weight[:, :3])
+        theirs.weight_hh_l0.copy_(cell.weight[:, 3:])
+        theirs.bias_ih_l0.copy_(cell.bias[:, 0])
+        theirs.bias_hh_l0.zero_()
+    x = torch.randn(7, N, 3, generator=generator, dtype=torch.float64)
+    expected, (_, expected_memory) = theirs(x)
+    hidden = memory = torch.zeros(5, N, dtype=torch.float64)
+    bound, outputs = cell.bind(), []
+    for columns in x.transpose(1, 2):
+        hidden, memory = bound(columns, hidden, memory)
+        outputs.append(hidden.T)
+    torch.testing.assert_close(torch.stack(outputs), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(memory.T, expected_memory[0], rtol=1e-12, atol=1e-12)
+    ours = torch.autograd.grad(torch.stack(outputs).square().sum(), cell.weight)[0]
+    grads = torch.autograd.grad(expected.square().sum(), [theirs.weight_ih_l0, theirs.weight_hh_l0])
+    torch.testing.assert_close(ours, torch.cat(grads, dim=1), rtol=1e-10, atol=1e-12)
+
+
+def _rnnprop_features(gradients: list[Tensor], b: float = 0.95, eps: float = 1e-8) -> Tensor:
+    """m~, g~ and n~ of the last gradient, from their definitions: bias-corrected means with weights b^k."""
+    weights = torch.tensor([b**k for k in range(len(gradients))], dtype=torch.float64).flip(0)[:, None]
+    g = torch.stack(gradients)
+
+    def ema(x: Tensor) -> Tensor:
+        return (weights * x).sum(0) / weights.sum()
+
+    root = ema(g**2).sqrt() + eps
+    return torch.stack([ema(g) / root, g[-1] / root, ema(g) / (ema(g.abs() ** 3) ** (1 / 3) + eps)])
+
+
+@pytest.mark.parametrize("name", ["rp-s", "rp-si"])
+def test_rnnprop_by_hand(name: str, generator: torch.Generator) -> None:
+    l2o = get(name, generator=generator).double()
+    gradients = list(torch.randn(6, N, generator=generator, dtype=torch.float64))
+    w = torch.zeros(N, dtype=torch.float64)
+    state = l2o.init_state(w)
+    hidden = memory = torch.zeros(7, N, dtype=torch.float64)
+    cell = l2o.cells[0]
+    for t, g in enumerate(gradients, start=1):
+        update, state = l2o.update(g, w, state)
+        x = _rnnprop_features(gradients[:t])[: len(l2o.features)]
+        x = torch.nn.functional.elu(l2o.input_weight @ x + l2o.input_bias)
+        i, f, c, o = (cell.weight @ torch.cat([x, hidden]) + cell.bias).reshape(4, 7, N)
+        memory = f.sigmoid() * memory + i.sigmoid() * c.tanh()
+        hidden = o.sigmoid() * memory.tanh()
+        expected = l2o.scale * torch.tanh(l2o.output_weight @ hidden + l2o.output_bias)[0]
+        torch.testing.assert_close(update, expected, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "cost", "features"), [("rp", 82, 2), ("rp-s", 16, 2), ("rp-si", 17, 3)])
+def test_sizes(name: str, cost: int, features: int) -> None:
+    l2o = get(name)
+    assert l2o.state_cost == cost
+    assert len(l2o.features) == features
+    kept = sum(value.numel() for value in l2o.init_state(torch.zeros(N)).values() if value.dim())
+    assert kept == cost * N
+
+
+def test_same_generator_same_weights() -> None:
+    first, again, other = (
+        get("rp-si", generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["input_weight"], other["input_weight"])
+
+
+def test_unknown_name_suggests() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'rp-s"):
+        get("rp-sii")
+
+
+@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+def test_runs_under_vmap(name: str, generator: torch.Generator) -> None:
+    l2o = get(name, generator=generator)
+    w, g = torch.zeros(3, N), torch.randn(3, N, generator=generator)
+    states = [l2o.init_state(row) for row in w]
+    together = {key: torch.stack([state[key] for state in states]) for key in states[0]}
+    updates, after = torch.func.vmap(l2o.update)(g, w, together)
+    for row in range(3):
+        update, state = l2o.update(g[row], w[row], states[row])
+        torch.testing.assert_close(updates[row], update)
+        assert all(torch.allclose(after[key][row], value) for key, value in state.items())
