@@ -46,7 +46,7 @@ class Twin:
         self.params = [torch.randn(shape, generator=self.generator).to(dtype) for shape in shapes]
         state = options.get("state")
         self.memories = [memory_of(self.program, param, state) for param in self.params]
-        self.batch = Batch(Kernel(self.program, dtype, **options), self.params, self.memories)
+        self.batch = Batch(Kernel(self.program, dtype, **options))
         self.expected = [param.to(exact, copy=True).reshape(-1) for param in self.params]
         self.kept = [initial_memory(self.program, param) for param in self.expected]
         self.t = 0
@@ -54,7 +54,7 @@ class Twin:
     def advance(self, maximize: bool = False) -> None:
         self.t += 1
         grads = [torch.randn(p.shape, generator=self.generator).to(p.dtype) for p in self.params]
-        self.batch.step(grads, self.t, LR, DECAY, maximize=maximize, seed=self.t)
+        self.batch.step(self.params, grads, self.memories, self.t, LR, DECAY, maximize=maximize, seed=self.t)
         for i, grad in enumerate(grads):
             w, g = self.expected[i], grad.to(self.exact).reshape(-1)
             inputs = {"g": -g if maximize else g, "w": w, "t": torch.tensor(float(self.t), dtype=torch.float64)}
@@ -146,7 +146,7 @@ def test_random_expressions_of_all_operators(expr) -> None:
     expected = reference(0.0)
     shifts = torch.stack([(reference(change) - expected).abs() for change in (1e-13, -1e-13, 3e-13, -5e-13)])
     found = w.clone()
-    Batch(Kernel(program, torch.float64), [found], [memory]).step([g], 3, 1.0)
+    Batch(Kernel(program, torch.float64)).step([found], [g], [memory], 3, 1.0)
     allowed = 1e-9 * expected.abs() + 1e3 * shifts.amax(0) + 1e-12
     finite = expected.isfinite() & shifts.isfinite().all(0)
     assert ((found - expected).abs() <= allowed)[finite].all()
@@ -168,11 +168,11 @@ def test_lags(update: str, state: dict[str, str], expected: list[float]) -> None
     w = torch.zeros(2)
     memory = memory_of(program, w)
     buffers = {value.data_ptr() for value in memory.values()}
-    batch = Batch(Kernel(program), [w], [memory])
+    batch = Batch(Kernel(program))
     moved = []
     for t in range(1, 6):
         before = w.clone()
-        batch.step([torch.full((2,), float(t))], t, 1.0)
+        batch.step([w], [torch.full((2,), float(t))], [memory], t, 1.0)
         moved.append(float((w - before)[0]))
     assert moved == expected
     assert {value.data_ptr() for value in memory.values()} == buffers  # renamed, not copied
@@ -180,51 +180,57 @@ def test_lags(update: str, state: dict[str, str], expected: list[float]) -> None
         assert (memory["g@1"][0], memory["g@2"][0]) == (5, 4)
 
 
-def one(program: Program, shape: Sequence[int] = (6,), **options) -> tuple[Batch, Tensor, Memory]:
-    param = torch.ones(shape)
-    memory = memory_of(program, param, options.get("state"))
-    return Batch(Kernel(program, **options), [param], [memory]), param, memory
+class One:
+    """One parameter of ones, and its memory."""
+
+    def __init__(self, program: Program, shape: Sequence[int] = (6,), **options) -> None:
+        self.param = torch.ones(shape)
+        self.memory = memory_of(program, self.param, options.get("state"))
+        self.batch = Batch(Kernel(program, **options))
+
+    def step(self, grad: Tensor, *args: float, **options) -> None:
+        self.batch.step([self.param], [grad], [self.memory], *args, **options)
 
 
 def test_nan_and_infinity_pass_through() -> None:
-    batch, param, memory = one(load_rule("adam").program)
-    batch.step([torch.tensor([1.0, torch.nan, torch.inf, -torch.inf, 0.0, 1e-42])], 1, 0.1, DECAY)
-    assert param.isnan().tolist() == [False, True, True, True, False, False]
-    assert memory["m"].isfinite().tolist() == [True, False, False, False, True, True]
+    one = One(load_rule("adam").program)
+    one.step(torch.tensor([1.0, torch.nan, torch.inf, -torch.inf, 0.0, 1e-42]), 1, 0.1, DECAY)
+    assert one.param.isnan().tolist() == [False, True, True, True, False, False]
+    assert one.memory["m"].isfinite().tolist() == [True, False, False, False, True, True]
 
 
 def test_without_weight_decay_an_infinite_parameter_stays() -> None:
-    batch, param, _ = one(load_rule("sgd").program)
-    param[0] = -torch.inf
-    batch.step([torch.zeros(6)], 1, 0.1)
-    assert param[0] == -torch.inf
+    one = One(load_rule("sgd").program)
+    one.param[0] = -torch.inf
+    one.step(torch.zeros(6), 1, 0.1)
+    assert one.param[0] == -torch.inf
 
 
 def test_stochastic_rounding_keeps_small_changes_on_average() -> None:
     program = Rule.parse("count", "0*(m + v)", state={"m": "m + 0.001*g", "v": "v - 0.001*g"}).program
-    batch, _, memory = one(program, (20_000,), state=torch.bfloat16, stochastic=True)
-    memory["m"].fill_(1.0)  # next to 1, bfloat16 numbers are 1/128 apart: nearest would never move
-    memory["v"].fill_(1.0)
+    one = One(program, (20_000,), state=torch.bfloat16, stochastic=True)
+    one.memory["m"].fill_(1.0)  # next to 1, bfloat16 numbers are 1/128 apart: nearest would never move
+    one.memory["v"].fill_(1.0)
     for t in range(1, 101):
-        batch.step([torch.ones(20_000)], t, 1.0, seed=t)
-    up, down = memory["m"].float(), memory["v"].float()
+        one.step(torch.ones(20_000), t, 1.0, seed=t)
+    up, down = one.memory["m"].float(), one.memory["v"].float()
     assert abs(up.mean() - 1.1) < 0.002
     assert abs(down.mean() - 0.9) < 0.002
     assert 0.01 < up.std() < 0.05
     assert abs(torch.corrcoef(torch.stack([up, down]))[0, 1]) < 0.05  # states draw separately
-    memory["m"].fill_(torch.nan)
-    memory["v"].fill_(torch.inf)
-    batch.step([torch.ones(20_000)], 101, 1.0, seed=101)
-    assert memory["m"].isnan().all()
-    assert (memory["v"] == torch.inf).all()
+    one.memory["m"].fill_(torch.nan)
+    one.memory["v"].fill_(torch.inf)
+    one.step(torch.ones(20_000), 101, 1.0, seed=101)
+    assert one.memory["m"].isnan().all()
+    assert (one.memory["v"] == torch.inf).all()
 
 
 def test_stochastic_rounding_repeats_with_its_seed() -> None:
     results = []
     for seed in (1, 1, 2):
-        batch, _, memory = one(load_rule("adam").program, (1000,), state=torch.bfloat16, stochastic=True)
-        batch.step([torch.linspace(-1, 1, 1000)], 1, 0.1, seed=seed)
-        results.append(memory["m"].clone())
+        one = One(load_rule("adam").program, (1000,), state=torch.bfloat16, stochastic=True)
+        one.step(torch.linspace(-1, 1, 1000), 1, 0.1, seed=seed)
+        results.append(one.memory["m"].clone())
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -232,9 +238,9 @@ def test_stochastic_rounding_repeats_with_its_seed() -> None:
 def test_nearest_rounding_is_torchs() -> None:
     program = Rule.parse("keep", "0*m", state={"m": "g"}).program
     values = torch.arange(0, 2**32, 65521, dtype=torch.int64).to(torch.int32).view(torch.float32)
-    batch, _, memory = one(program, (len(values),), state=torch.bfloat16)
-    batch.step([values], 1, 1.0)
-    torch.testing.assert_close(memory["m"], values.bfloat16(), rtol=0, atol=0, equal_nan=True)
+    one = One(program, (len(values),), state=torch.bfloat16)
+    one.step(values, 1, 1.0)
+    torch.testing.assert_close(one.memory["m"], values.bfloat16(), rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["adam", "lamb"])
@@ -271,23 +277,23 @@ def test_layouts() -> None:
             param = plain.clone().contiguous(memory_format=form)
             memory = {key: torch.zeros_like(param) for key in ("m", "v")}
             turned = grad.contiguous(memory_format=torch.channels_last if last != other else torch.contiguous_format)
-            Batch(Kernel(program), [param], [memory]).step([turned], 1, 0.1)
+            Batch(Kernel(program)).step([param], [turned], [memory], 1, 0.1)
             results.append(param)
     for result in results[1:]:
         assert torch.equal(result, results[0])
-    batch, param, _ = one(program)
-    batch.step([torch.ones(1).expand(6)], 1, 0.1)
-    assert param.unique().numel() == 1
+    one = One(program)
+    one.step(torch.ones(1).expand(6), 1, 0.1)
+    assert one.param.unique().numel() == 1
 
 
 def test_swapped_storage_is_noticed() -> None:
-    batch, param, memory = one(load_rule("momentum").program)
-    batch.step([torch.ones(6)], 1, 1.0)
-    param.data = torch.zeros(6)
-    memory["m"] = torch.full((6,), 10.0)
-    batch.step([torch.ones(6)], 2, 1.0)
-    assert (param == -10).all()
-    assert (memory["m"] == 10).all()
+    one = One(load_rule("momentum").program)
+    one.step(torch.ones(6), 1, 1.0)
+    one.param.data = torch.zeros(6)
+    one.memory["m"] = torch.full((6,), 10.0)
+    one.step(torch.ones(6), 2, 1.0)
+    assert (one.param == -10).all()
+    assert (one.memory["m"] == 10).all()
 
 
 def test_refusals_say_why_and_change_nothing() -> None:
@@ -307,6 +313,6 @@ def test_refusals_say_why_and_change_nothing() -> None:
     ]
     for param, found, message in cases:
         with pytest.raises(NativeUnavailable, match=message):
-            Batch(kernel, [param], [found]).step([torch.ones(4)], 1, 1.0)
+            Batch(kernel).step([param], [torch.ones(4)], [found], 1, 1.0)
     assert (good == 1).all()
     assert (memory["m"] == 0).all()

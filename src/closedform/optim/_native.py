@@ -1,8 +1,8 @@
 """The compiled step: a program as native code, called on many tensors at once.
 
-A `Kernel` is compiled code for one program and one choice of storage types. A `Batch` is a list of parameter tensors
-that take their steps together with it: one call a step, whatever the number of tensors. Addresses are looked up every
-step and handed over again only if one has changed, since a parameter's or state's storage may be swapped at any time.
+A `Kernel` is compiled code for one program and one choice of storage types. A `Batch` calls it on tensors that take
+their steps together: one call a step, whatever the number of tensors. Addresses are looked up every step, since a
+parameter's or state's storage may be swapped at any time, and handed over only if one has changed.
 """
 
 from __future__ import annotations
@@ -93,28 +93,24 @@ class Kernel:
 
 
 class Batch:
-    """Parameter tensors that take their steps together.
+    """Calls a kernel on tensors that take their steps together; keeps the arguments that stay the same.
 
     Args:
         kernel: The compiled program.
-        params: Parameters, of the kernel's type, dense, on the CPU.
-        memories: For each its memory, as `closedform.lang.initial_memory` lays it out; read anew every step.
     """
 
-    def __init__(self, kernel: Kernel, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.params = list(params)
-        self.memories = list(memories)
         self._addresses: list[int] = []
         self._grad_addresses: list[int] = []
-        count = len(self.params)
-        self._grads = (ctypes.c_void_p * count)()
-        self._call = _Call(tensors=count, grads=ctypes.addressof(self._grads), parallel=_parallel())
+        self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
     def step(
         self,
+        params: Sequence[Tensor],
         grads: Sequence[Tensor],
+        memories: Sequence[Memory],
         t: float,
         lr: float,
         weight_decay: float = 0.0,
@@ -122,10 +118,13 @@ class Batch:
         maximize: bool = False,
         seed: int = 0,
     ) -> None:
-        """Advance all parameters and their memory by one step, in place.
+        """Advance parameters and their memories by one step, in place.
 
         Args:
-            grads: Gradients, one a parameter, shaped like it.
+            params: Parameters, at least one, of the kernel's type, dense, on the CPU.
+            grads: Gradients, one a parameter, shaped like it; strided.
+            memories: For each parameter its memory, as `closedform.lang.initial_memory` lays it out; more keys do not
+                matter. Lagged entries change places.
             t: Number of this step, from 1.
             lr: Learning rate (units of parameter per unit of update).
             weight_decay: Decoupled weight decay (update per unit of parameter).
@@ -136,14 +135,14 @@ class Batch:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
         keys = self.kernel.keys
-        addresses = [tensor.data_ptr() for tensor in self.params]
-        addresses += [memory[key].data_ptr() for memory in self.memories for key in keys]
+        addresses = [param.data_ptr() for param in params]
+        addresses += [memory[key].data_ptr() for memory in memories for key in keys]
         if addresses != self._addresses:
-            self._bind(addresses)
-        grads = self._fitting(grads)
+            self._bind(params, memories, addresses)
+        grads = self._fitting(params, grads)
         found = [grad.data_ptr() for grad in grads]
         if found != self._grad_addresses:
-            self._grads[:] = found  # type: ignore[assignment]  # ctypes takes integers for addresses
+            self._arrays["grads"][:] = found
             self._grad_addresses = found
         call = self._call
         call.t, call.lr, call.weight_decay, call.seed = t, lr, weight_decay, seed
@@ -151,31 +150,33 @@ class Batch:
         call.threads = 1 if self._elements < ALONE else torch.get_num_threads()
         self.kernel.function(self._argument)
         if self.kernel.deep_rings:
-            self._rotate()
+            self._rotate(memories)
 
-    def _bind(self, addresses: list[int]) -> None:
+    def _bind(self, params: Sequence[Tensor], memories: Sequence[Memory], addresses: list[int]) -> None:
         """Check the tensors and hand over their addresses and sizes."""
-        self._check()
-        kernel, count = self.kernel, len(self.params)
-        sizes = [param.numel() for param in self.params]
-        first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
-        self._elements = sum(sizes)
-        self._strides = [param.stride() for param in self.params]
-        arrays: dict[str, ctypes.Array[Any]] = {
-            "sizes": (ctypes.c_int64 * count)(*sizes),
+        self._addresses = []
+        self._check(params, memories)
+        shape, count = self.kernel.layout, len(params)
+        self._sizes = [param.numel() for param in params]
+        self._strides = [param.stride() for param in params]
+        self._elements = sum(self._sizes)
+        first = [0, *accumulate(-(-size // CHUNK) for size in self._sizes)]
+        self._arrays: dict[str, ctypes.Array[Any]] = {
+            "sizes": (ctypes.c_int64 * count)(*self._sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
             "params": (ctypes.c_void_p * count)(*addresses[:count]),
-            "memory": (ctypes.c_void_p * (count * kernel.layout.slots))(*addresses[count:]),
-            "scalars": (ctypes.c_double * (count * kernel.layout.scalars))(),
-            "sums": (ctypes.c_double * (first[-1] * kernel.layout.sums))(),
+            "grads": (ctypes.c_void_p * count)(),
+            "memory": (ctypes.c_void_p * (count * shape.slots))(*addresses[count:]),
+            "scalars": (ctypes.c_double * (count * shape.scalars))(),
+            "sums": (ctypes.c_double * (first[-1] * shape.sums))(),
         }
-        for name, array in arrays.items():
+        for name, array in self._arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
-        self._arrays = arrays
-        self._addresses = addresses
+        self._call.tensors = count
+        self._addresses, self._grad_addresses = addresses, []
 
-    def _check(self) -> None:
-        for param, memory in zip(self.params, self.memories, strict=True):
+    def _check(self, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
+        for param, memory in zip(params, memories, strict=True):
             _require(param, self.kernel.param, param, "parameter")
             if not _is_dense(param):
                 raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
@@ -183,18 +184,20 @@ class Batch:
                 like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
                 _require(memory[key], dtype, like, f"state {key!r}")
 
-    def _fitting(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _fitting(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gradients, copied where they are not laid out like their parameters."""
         wanted = self.kernel.grad
-        if [grad.stride() for grad in grads] == self._strides and all(grad.dtype is wanted for grad in grads):
+        if (
+            [grad.stride() for grad in grads] == self._strides
+            and [grad.numel() for grad in grads] == self._sizes
+            and {grad.dtype for grad in grads} == {wanted}
+        ):
             return grads
-        return [
-            torch.empty_like(param, dtype=wanted).copy_(grad) for param, grad in zip(self.params, grads, strict=True)
-        ]
+        return [torch.empty_like(param, dtype=wanted).copy_(grad) for param, grad in zip(params, grads, strict=True)]
 
-    def _rotate(self) -> None:
+    def _rotate(self, memories: Sequence[Memory]) -> None:
         """Give the lagged buffers their names of the next step: the oldest one now holds the newest value."""
-        for memory in self.memories:
+        for memory in memories:
             for keys in self.kernel.deep_rings:
                 tensors = [memory[key] for key in keys]
                 memory.update(zip(keys, [tensors[-1], *tensors[:-1]], strict=True))
