@@ -3,6 +3,9 @@
 from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
+from closedform.evaluation._headline import Headline, headline
+from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
+from closedform.evaluation._response import Response, ResponseCurves, response_curves
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
 from closedform.evaluation._tuning import Tuning
 
@@ -15,11 +18,20 @@ __all__ = [
     "Entry",
     "Evaluation",
     "EvaluationOptions",
+    "Headline",
     "Protocol",
+    "ReportData",
+    "Response",
+    "ResponseCurves",
+    "RunInfo",
     "Summary",
     "Tuning",
     "evaluate",
+    "headline",
     "log_grid",
     "paired_difference",
+    "report_html",
+    "response_curves",
     "summarize",
+    "write_report",
 ]

@@ -14,39 +14,15 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import torch
-from torch import Tensor
 
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import BASELINES, Baseline
+from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
+from closedform.tasks import Params
 
-Params = dict[str, Tensor]
-
-
-class PureOptimizer(Protocol):
-    """What evaluation needs of a learned optimizer; `closedform.learned_optimizers.LearnedOptimizer` has it."""
-
-    name: str
-
-    @property
-    def state_cost(self) -> float:
-        """Buffers a parameter."""
-
-    def init_state(self, w: Tensor, sizes: list[int] | None = None) -> dict[str, Tensor]:
-        """State before step 1 for the flat parameter vector w [N]."""
-
-    def update(self, g: Tensor, w: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Update [N] and new state."""
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """The meta-parameters."""
-
-    def to(self, device: torch.device) -> PureOptimizer:
-        """Move the meta-parameters."""
-
-
-Optimizer: TypeAlias = Rule | Baseline | PureOptimizer | str | Path
+Optimizer: TypeAlias = Rule | Baseline | LearnedOptimizer | str | Path
 
 
 class Run(Protocol):
@@ -75,8 +51,9 @@ class RuleRun:
 class LearnedRun:
     """A learned optimizer at work, through its pure interface."""
 
-    def __init__(self, optimizer: PureOptimizer, params: Params) -> None:
-        self._optimizer = optimizer
+    def __init__(self, optimizer: LearnedOptimizer, params: Params) -> None:
+        with torch.no_grad():
+            self._update = optimizer.bind()
         self._shapes = {name: value.shape for name, value in params.items()}
         self._sizes = [value.numel() for value in params.values()]
         self._w = torch.cat([value.reshape(-1) for value in params.values()])
@@ -86,7 +63,7 @@ class LearnedRun:
     @torch.no_grad()
     def step(self, grads: Params) -> None:
         flat = torch.cat([grad.reshape(-1) for grad in grads.values()])
-        update, self._state = self._optimizer.update(flat, self._w, self._state)
+        update, self._state = self._update(flat, self._w, self._state)
         self._w = self._w + update
         self.params = self._views()
 
@@ -112,7 +89,7 @@ class Contender:
     name: str
     label: str
     kind: str
-    subject: Rule | PureOptimizer
+    subject: Rule | LearnedOptimizer
     lr: float | None
     baseline: Baseline | None
     fingerprint: str
@@ -170,13 +147,9 @@ def _contender(name: str, given: Optimizer) -> Contender:
     return Contender(name, name, "learned", given, None, None, _digest(_network_bytes(given)))
 
 
-def _load(source: str | Path) -> Rule | PureOptimizer:
+def _load(source: str | Path) -> Rule | LearnedOptimizer:
     path = Path(source)
-    if path.is_dir() or path.suffix == ".safetensors":
-        from closedform.learned_optimizers import load_learned_optimizer
-
-        return load_learned_optimizer(path)
-    return load_rule(source)
+    return load_learned_optimizer(path) if path.suffix == ".safetensors" else load_rule(source)
 
 
 def _rule_text(rule: Rule, weight_decay: float) -> str:
@@ -184,8 +157,8 @@ def _rule_text(rule: Rule, weight_decay: float) -> str:
     return json.dumps([document[key] for key in ("constants", "state", "where", "update")] + [weight_decay])
 
 
-def _network_bytes(optimizer: PureOptimizer) -> bytes:
-    parts = [type(optimizer).__qualname__.encode(), optimizer.name.encode()]
+def _network_bytes(optimizer: LearnedOptimizer) -> bytes:
+    parts = [type(optimizer).__qualname__.encode(), json.dumps(optimizer.describe()).encode()]
     for key, value in optimizer.state_dict().items():
         parts += [key.encode(), str((value.dtype, tuple(value.shape))).encode()]
         parts.append(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -62,7 +62,7 @@ class EvaluationOptions:
     tuning_seeds: int = 3
     extensions: int = 4
     tail: int = 20
-    points: int = 200
+    points: int = 100
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
     workers: int | None = None

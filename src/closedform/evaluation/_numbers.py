@@ -6,21 +6,30 @@ from closedform.evaluation._statistics import Summary
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with ``digits`` significant digits, in plain notation where that is short: 0.0312, 1.2e-05."""
+    """A number with ``digits`` significant digits, in plain notation where that is short: 0.0312, 1.20·10⁻⁵."""
     if value is None:
         return ABSENT
-    text = f"{value:#.{digits}g}"
-    if "e" not in text and abs(value) >= 10**digits:
-        text = f"{value:.0f}"
-    return text.removesuffix(".").replace("-", MINUS, 1) if value < 0 else text.removesuffix(".")
+    text = f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:#.{digits}g}"
+    return _powers(text)
 
 
-def rate(value: float | None) -> str:
-    """A learning rate: three digits at most, no trailing zeros."""
-    return ABSENT if value is None else f"{value:.3g}"
+def rate(value: float | None, digits: int = 3) -> str:
+    """A learning rate or constant: ``digits`` digits at most, no trailing zeros."""
+    return ABSENT if value is None else _powers(f"{value:.{digits}g}")
+
+
+def _powers(text: str) -> str:
+    """Python's ``-1.50e-08`` as −1.50·10⁻⁸."""
+    mantissa, _, exponent = text.partition("e")
+    mantissa = mantissa.removesuffix(".").replace("-", MINUS)
+    if not exponent:
+        return mantissa
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return mantissa.removesuffix("1") + power if mantissa in ("1", f"{MINUS}1") else f"{mantissa}·{power}"
 
 
 def interval(summary: Summary, digits: int = 3) -> str:

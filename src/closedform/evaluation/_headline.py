@@ -1,0 +1,83 @@
+"""The result in a sentence, made from the numbers: it says so when a rule does not beat the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from closedform.evaluation._evaluation import Difference, Entry, Evaluation
+from closedform.evaluation._numbers import interval, number, percent_interval
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A sentence, and whether it reports a win over the best tuned baseline beyond the interval."""
+
+    text: str
+    won: bool
+
+
+def headline(evaluation: Evaluation, name: str | None = None) -> tuple[Headline, ...]:
+    """One sentence a task about one optimizer.
+
+    Args:
+        evaluation: The evaluation.
+        name: The optimizer; by default the last one that is not a baseline.
+
+    Raises:
+        UnknownNameError: it was not evaluated.
+    """
+    if name is None:
+        learned = [entry.name for entry in evaluation.entries if entry.kind != "baseline"]
+        if not learned:
+            return ()
+        name = learned[-1]
+    return tuple(_sentence(evaluation, evaluation.get(task, name)) for task in evaluation.tasks)
+
+
+def _sentence(evaluation: Evaluation, entry: Entry) -> Headline:
+    found, best = entry.final_loss, evaluation.best_baseline(entry.task)
+    seeds = f"{found.count} seed{'s' * (found.count != 1)}"
+    who = f"the {entry.label}" if " " in entry.label else entry.label
+    if found.mean is None:
+        return Headline(f"On {entry.task} {who} diverged with all {seeds}.", False)
+    start = f"On {entry.task} {who} reaches a final loss of {interval(found)} ({seeds})"
+    if best is None or best is entry or entry.difference is None:
+        return Headline(f"{start}; no tuned baseline was run to compare it with.", False)
+    if best.final_loss.mean is None:
+        return Headline(f"{start}; every tuned baseline diverged with all seeds.", False)
+    other = f"the best tuned baseline ({best.label}, {interval(best.final_loss)})"
+    verdict, won = _verdict(entry.difference, other)
+    if found.diverged:
+        verdict, won = f"{verdict} But it diverged with {found.diverged} of {seeds}.", False
+    return Headline(f"{start}, {verdict}{_accuracy(entry, best)}", won)
+
+
+def _verdict(difference: Difference, other: str) -> tuple[str, bool]:
+    loss = difference.loss
+    size = _size(difference.relative, other)
+    if loss.low is None or loss.high is None:
+        return f"{size}; one seed cannot tell that from chance.", False
+    paired = f"seed by seed {number(loss.mean, 2)} [{number(loss.low, 2)}, {number(loss.high, 2)}]"
+    if loss.high < 0:
+        return f"{size}: it beats every tuned baseline (difference {paired}).", True
+    if loss.low > 0:
+        return (
+            f"{size}: it does not beat the baselines (difference {paired}).",
+            False,
+        )
+    return f"{size}: the difference, {paired}, cannot be told from chance.", False
+
+
+def _size(relative: float | None, other: str) -> str:
+    if relative is None:
+        return f"against {other}"
+    if relative >= 1:
+        return f"{relative + 1:.1f} times that of {other}"
+    return f"{abs(100 * relative):.0f} % {'below' if relative < 0 else 'above'} {other}"
+
+
+def _accuracy(entry: Entry, best: Entry) -> str:
+    ours, theirs = entry.test.get("accuracy"), best.test.get("accuracy")
+    if ours is None or theirs is None:
+        return ""
+    return f" Test accuracy is {percent_interval(ours)}, against {percent_interval(theirs)}."

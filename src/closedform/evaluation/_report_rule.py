@@ -1,0 +1,188 @@
+"""The report's sections about the rule: how it was learned, chosen, what it says and how it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from closedform.evaluation._html import Column, Raw, Row, details, element, figure, paragraph, table
+from closedform.evaluation._mathml import rule_mathml, symbol_mathml
+from closedform.evaluation._numbers import ABSENT, count, number, percent, rate
+from closedform.evaluation._plots import HallPoint, Panel, Series, hall_of_fame, responses, training_curve
+from closedform.evaluation._response import Response, ResponseCurves
+from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
+from closedform.learned_optimizers import lift_literals
+from closedform.rules import Rule
+
+_UNUSUAL = {"spow", "ssqrt", "slog", "relu", "clip", "greater", "where", "mean", "rms", "norm"}
+Records = Sequence[Mapping[str, Any]]
+"""Records of meta-training's ``metrics.jsonl``: ``step``, ``meta_loss``, ``validation``."""
+
+
+class HallEntry(Protocol):
+    """What the report needs of a hall of fame's entry."""
+
+    @property
+    def rule(self) -> Rule:
+        """The whole rule."""
+
+    @property
+    def error(self) -> float:
+        """1 - R^2 on held-out trajectories."""
+
+    @property
+    def complexity(self) -> int:
+        """Nodes."""
+
+    @property
+    def state_cost(self) -> int:
+        """Buffers a parameter."""
+
+
+def training(records: Records, what: str, name: str) -> str:
+    """A curve of meta-training or meta-tuning, with a sentence on its validation."""
+    steps = [row for row in records if row.get("meta_loss") is not None]
+    checks = [row for row in records if row.get("validation") is not None]
+    train = Series("meta-loss of each window", [row["step"] for row in steps], [row["meta_loss"] for row in steps])
+    found = Series("validation: final loss", [row["step"] for row in checks], [row["validation"] for row in checks])
+    if not steps and not checks:
+        return paragraph("Nothing was recorded.", "note")
+    caption = (
+        f"{what} took {number_of_steps(records)} meta-steps. The meta-loss swings with the place of the window in its "
+        "episode; the thick line is a running mean."
+    )
+    if checks:
+        best = min(checks, key=lambda row: float(row["validation"]))
+        caption += (
+            f" The validation (geometric mean of the final loss over fixed episodes) went from {number(found.y[0])} to "
+            f"{number(best['validation'])} at meta-step {best['step']}, whose weights were kept."
+        )
+    return figure(training_curve(train, found, name, what), caption)
+
+
+def number_of_steps(records: Records) -> int:
+    """Meta-steps done."""
+    return max((int(row.get("step") or 0) for row in records), default=0)
+
+
+def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
+    """The hall of fame, plotted and as a table."""
+    ordered = sorted(entries, key=lambda entry: entry.complexity)
+    picked = [chosen is not None and entry.rule.program == chosen.program for entry in ordered]
+    points = [
+        HallPoint(entry.complexity, entry.error, entry.state_cost, here)
+        for entry, here in zip(ordered, picked, strict=True)
+    ]
+    plot = figure(
+        hall_of_fame(points, "hall"),
+        "Each dot is an equation found by symbolic regression. Lower is closer to the network on held-out episodes "
+        "(an error of 0.1 means R² = 0.9), further left is simpler. Complexity counts the nodes of the whole rule, its "
+        "recurrences included.",
+    )
+    columns = [Column("nodes"), Column("error, 1 − R²"), Column("buffers"), Column("update", "code")]
+    rows = [
+        (
+            "chosen" if here else "",
+            [count(entry.complexity), number(entry.error), count(entry.state_cost), shortened(entry.rule)],
+        )
+        for entry, here in zip(ordered, picked, strict=True)
+    ]
+    return plot + table(columns, rows, css="wide")
+
+
+def shortened(rule: Rule, limit: int = 400) -> str:
+    """The update as text with numbers of three digits."""
+    named = lift_literals(rule)
+    values = {name: float(f"{value:.3g}") for name, value in named.constants.items()}
+    text = to_text(substitute(named.update, values))
+    return text if len(text) <= limit else f"{text[:limit]} …"
+
+
+def equation(rule: Rule, before: Rule | None) -> str:
+    """The rule typeset, its constants before and after tuning, and its LaTeX."""
+    shown = lift_literals(rule) if before is not None else rule
+    facts = (
+        f"{rule.complexity} nodes, {count(rule.state_cost)} buffers a parameter, learning rate η = {rule.lr:g}; "
+        "g is the gradient, w the parameter, t the step."
+    )
+    parts = [
+        paragraph(facts),
+        element("div", Raw(rule_mathml(shown)), "equation"),
+        _operators(rule),
+        constants(shown, before and lift_literals(before)),
+    ]
+    if shown.constants:
+        filled = {name: float(f"{value:.4g}") for name, value in shown.constants.items()}
+        program = shown.program.live
+        numeric = Program(
+            {},
+            {name: substitute(expr, filled) for name, expr in program.state.items()},
+            {name: substitute(expr, filled) for name, expr in program.where.items()},
+            {"update": substitute(shown.update, filled)},
+        )
+        whole = element("div", Raw(rule_mathml(Rule(rule.name, numeric, rule.lr))), "equation")
+        parts.append(element("details", Raw(element("summary", "With its numbers put in") + whole)))
+    parts += [details("LaTeX", rule.latex()), details("Rule file", rule.to_json())]
+    return "".join(parts)
+
+
+def _operators(rule: Rule) -> str:
+    """What the operators mean that have no notation of their own in mathematics."""
+    used = {node.op for expr in rule.program.live.expressions() for node in walk(expr) if isinstance(node, Apply)}
+    meanings = [f"{name}: {OPERATORS[name].meaning}" for name in sorted(used & _UNUSUAL)]
+    return paragraph("; ".join(meanings) + ".", "note") if meanings else ""
+
+
+def constants(rule: Rule, before: Rule | None) -> str:
+    """Constants and learning rate, with their values before tuning if there was one."""
+    live = rule.program.live.constants
+    if not live and before is None:
+        return ""
+    after = {**live, "eta": rule.lr}
+    rows: list[Row]
+    if before is None:
+        rows = [("", [Raw(symbol_mathml(name)), rate(value, 4)]) for name, value in after.items()]
+        return table([Column("constant", ""), Column("value")], rows)
+    old = {**before.constants, "eta": before.lr}
+    columns = [Column("constant", ""), Column("distilled"), Column("tuned"), Column("change")]
+    rows = [
+        ("", [Raw(symbol_mathml(name)), rate(old.get(name), 4), rate(value, 4), _change(old.get(name), value)])
+        for name, value in after.items()
+    ]
+    return table(columns, rows, "Constants before and after meta-tuning; η is the rule's own learning rate.")
+
+
+def _change(before: float | None, after: float) -> str:
+    if before is None or before == 0:
+        return ABSENT
+    if before == after:
+        return ABSENT
+    share = (after - before) / abs(before)
+    return ("+" if share > 0 else "") + percent(share)
+
+
+def response(curves: ResponseCurves) -> str:
+    """Response curves of equation and network."""
+    fits = "; ".join(f"{label} R² = {number(value)}" for label, value in curves.fidelity.items())
+    caption = (
+        "Blue: the network, with the 10 % to 90 % band of its updates, which depend on its hidden state. Other solid "
+        f"lines: the equations run over the same {curves.rows} rows of the recording. Dotted: the equation with all "
+        "else at its median. By gradient: the present gradient of every parameter is replaced by a multiple of its "
+        "root mean square, with the state that network and equation really have there. "
+        f"Against the recorded updates: {fits}."
+    )
+    return figure(responses([_panel(view) for view in curves.responses], "responses"), caption)
+
+
+def _panel(view: Response) -> Panel:
+    by_gradient = view.input == "gradient"
+    symbol = f"${symbol_latex(view.input)}$" if not by_gradient else ""
+    return Panel(
+        "by gradient" if by_gradient else f"by feature {symbol}",
+        "gradient / its root mean square" if by_gradient else symbol,
+        view.x,
+        ("network", view.network) if view.network else None,
+        view.band,
+        view.rules,
+        view.shapes,
+    )
