@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from closedform.errors import UnknownNameError
-from closedform.learned_optimizers import LEARNED_OPTIMIZERS, get
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, RNNprop, get
 from closedform.learned_optimizers._lstm import LSTMCell
 
 N = 9
@@ -35,6 +35,14 @@ def test_cell_equals_torch(generator: torch.Generator) -> None:
     torch.testing.assert_close(ours, torch.cat(grads, dim=1), rtol=1e-10, atol=1e-12)
 
 
+def _awake(l2o: RNNprop) -> RNNprop:
+    """With an output layer that is not zero."""
+    with torch.no_grad():
+        l2o.output_weight += torch.linspace(-0.5, 1, l2o.output_weight.numel())
+        l2o.output_bias += 0.1
+    return l2o
+
+
 def _rnnprop_features(gradients: list[Tensor], b: float = 0.95, eps: float = 1e-8) -> Tensor:
     """m~, g~ and n~ of the last gradient, from their definitions: bias-corrected means with weights b^k."""
     weights = torch.tensor([b**k for k in range(len(gradients))], dtype=torch.float64).flip(0)[:, None]
@@ -49,7 +57,7 @@ def _rnnprop_features(gradients: list[Tensor], b: float = 0.95, eps: float = 1e-
 
 @pytest.mark.parametrize("name", ["rp-s", "rp-si"])
 def test_rnnprop_by_hand(name: str, generator: torch.Generator) -> None:
-    l2o = get(name, generator=generator).double()
+    l2o = _awake(get(name, generator=generator).double())
     gradients = list(torch.randn(6, N, generator=generator, dtype=torch.float64))
     w = torch.zeros(N, dtype=torch.float64)
     state = l2o.init_state(w)
@@ -75,6 +83,12 @@ def test_sizes(name: str, cost: int, features: int) -> None:
     assert kept == cost * N
 
 
+def test_an_untrained_network_stands_still(generator: torch.Generator) -> None:
+    l2o = get("rp-si", generator=generator)
+    g = torch.randn(N, generator=generator)
+    assert not l2o.update(g, g, l2o.init_state(g))[0].any()
+
+
 def test_same_generator_same_weights() -> None:
     first, again, other = (
         get("rp-si", generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)
@@ -90,7 +104,7 @@ def test_unknown_name_suggests() -> None:
 
 @pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
 def test_runs_under_vmap(name: str, generator: torch.Generator) -> None:
-    l2o = get(name, generator=generator)
+    l2o = _awake(get(name, generator=generator))
     w, g = torch.zeros(3, N), torch.randn(3, N, generator=generator)
     states = [l2o.init_state(row) for row in w]
     together = {key: torch.stack([state[key] for state in states]) for key in states[0]}

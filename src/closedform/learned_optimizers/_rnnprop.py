@@ -48,6 +48,9 @@ class RNNpropSize:
 class RNNprop(LearnedOptimizer):
     """RNNprop in one size.
 
+    The output layer starts at zero: an untrained network stands still, and the first meta-gradients turn it downhill. A
+    random one that happens to climb drives optimizees to where nothing can be learned but to stand still again.
+
     The state holds the step ``t``, the features' recurrences as ``feature.m``, ..., and ``hidden1``, ``cell1``, ...,
     [hidden, N] each.
 
@@ -73,13 +76,13 @@ class RNNprop(LearnedOptimizer):
         self.features = size.features
         self._inputs = Plan(feature_program(size.features).merged)
         self.state_cost = self._inputs.program.buffers + 2 * size.hidden * size.layers
-        fan_in, inner = 1 / math.sqrt(len(size.features)), 1 / math.sqrt(size.hidden)
+        fan_in = 1 / math.sqrt(len(size.features))
         self.input_weight = uniform((size.width, len(size.features)), fan_in, generator)
         self.input_bias = uniform((size.width, 1), fan_in, generator)
         widths = [size.width, *[size.hidden] * (size.layers - 1)]
         self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
-        self.output_weight = uniform((1, size.hidden), inner, generator)
-        self.output_bias = uniform((1, 1), inner, generator)
+        self.output_weight = nn.Parameter(torch.zeros(1, size.hidden))
+        self.output_bias = nn.Parameter(torch.zeros(1, 1))
 
     def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
         state = {"t": torch.zeros((), dtype=torch.float64)}

@@ -74,8 +74,8 @@ class _Run:
             if resume and self._checkpoint_path.exists():
                 seconds, length = restore_checkpoint(self._checkpoint_path, trainer)
                 self.start -= seconds
-            else:
-                self._checkpoint_path.unlink(missing_ok=True)
+            elif self._checkpoint_path.exists():
+                self._checkpoint_path.unlink()
             write_json(out / "config.json", describe(trainer))
         self.log = MetricsLog(None if out is None else out / "metrics.jsonl", length)
 
@@ -85,11 +85,11 @@ class _Run:
 
     def to_the_end(self, progress: Progress | None) -> MetaTrainResult:
         trainer, config = self.trainer, self.trainer.config
-        if config.validate_every and trainer.step == 0:
+        if config.validate_every and not self.log.records:
             self.log.append({"step": 0, "validation": trainer.validate()})
         while trainer.step < config.steps and not self._out_of_time():
             record = trainer.advance()
-            if config.validate_every and trainer.step % config.validate_every == 0:
+            if self._validation_is_due():
                 record["validation"] = trainer.validate()
             self.log.append(record)
             if trainer.step % config.checkpoint_every == 0:
@@ -104,7 +104,7 @@ class _Run:
         trainer = self.trainer
         if not trainer.config.validate_every:
             trainer.best, trainer.best_step = trainer.weights(), trainer.step
-        elif trainer.step % trainer.config.validate_every:
+        elif trainer.step and not self._validation_is_due():  # stopped early
             self.log.append({"step": trainer.step, "validation": trainer.validate()})
         trainer.optimizer.load_state_dict(trainer.best)
         if self.out is not None:
@@ -124,6 +124,10 @@ class _Run:
         if self.out is not None:
             length = self.log.sync()
             write_checkpoint(self._checkpoint_path, self.trainer, seconds=self.seconds, metrics_bytes=length)
+
+    def _validation_is_due(self) -> bool:
+        step, config = self.trainer.step, self.trainer.config
+        return config.validate_every > 0 and (step % config.validate_every == 0 or step == config.steps)
 
     def _out_of_time(self) -> bool:
         limit = self.trainer.config.time_limit
