@@ -42,12 +42,14 @@ class Settings:
         lr: Learning rate, a float or a scalar tensor.
         weight_decay: Decoupled weight decay (update per unit of parameter).
         maximize: Ascend instead of descend.
+        generator: If given, bfloat16 states are rounded stochastically with it, on the parameters' device.
     """
 
     t: float
     lr: float | Tensor
     weight_decay: float
     maximize: bool
+    generator: torch.Generator | None = None
 
 
 Backend = Callable[[Program, Sequence[Slot], Settings], None]
@@ -58,12 +60,12 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def new_memory(program: Program, param: Tensor) -> Memory:
+def new_memory(program: Program, param: Tensor, state_dtype: torch.dtype | None = None) -> Memory:
     """Zeros for every memory entry: like the parameter, or a scalar for what is one number a tensor."""
 
     def zeros(kind: Kind) -> Tensor:
         if kind is Kind.ELEMENTWISE:
-            return torch.zeros_like(param, memory_format=torch.preserve_format)
+            return torch.zeros_like(param, dtype=state_dtype, memory_format=torch.preserve_format)
         dtype = torch.float64 if kind is Kind.UNIFORM else compute_dtype(param.dtype)
         return torch.zeros((), dtype=dtype, device="cpu" if kind is Kind.UNIFORM else param.device)
 
@@ -78,7 +80,7 @@ def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> No
         grad, param = (tensor.to(dtype).reshape(shape) for tensor in (slot.grad, slot.param))
         memory = {key: value.reshape(shape) if _varies(key, program) else value for key, value in slot.memory.items()}
         moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings)
-        _store(program, slot, moved, new)
+        _store(program, slot, moved, new, settings)
 
 
 def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
@@ -116,15 +118,16 @@ def _step_flat(program: Program, slot: Slot, settings: Settings) -> None:
     moved, new = _advance(
         program, slot.grad.to(dtype), slot.param.to(dtype), _to(slot.memory, dtype, program), settings
     )
-    _store(program, slot, moved, new)
+    _store(program, slot, moved, new, settings)
 
 
-def _store(program: Program, slot: Slot, moved: Tensor, new: Memory) -> None:
+def _store(program: Program, slot: Slot, moved: Tensor, new: Memory, settings: Settings) -> None:
     """Write results back; a lag's new value is the very storage of an older one, or of the parameter."""
     if program.histories or any(isinstance(expr, (Symbol, Lag)) for expr in program.state.values()):
         new = {key: value.clone() for key, value in new.items()}
     for key, value in new.items():
-        slot.memory[key].copy_(value.reshape(slot.memory[key].shape))
+        stored = slot.memory[key]
+        stored.copy_(_rounded(value, stored.dtype, settings).reshape(stored.shape))
     slot.param.copy_(moved.reshape(slot.param.shape))
 
 
@@ -146,10 +149,20 @@ def _step_joined(program: Program, slots: Sequence[Slot], settings: Settings) ->
     for key, kind in kinds.items():
         targets = [slot.memory[key] for slot in slots]
         if kind is Kind.ELEMENTWISE:
-            _spread(joined.memory[key], targets)
+            _spread(_rounded(joined.memory[key], targets[0].dtype, settings), targets)
         else:
             for target in targets:
                 target.copy_(joined.memory[key])
+
+
+def _rounded(value: Tensor, dtype: torch.dtype, settings: Settings) -> Tensor:
+    """As it is to be stored: to bfloat16 stochastically if asked for, by noise below the last bit that is kept."""
+    if settings.generator is None or dtype is not torch.bfloat16:
+        return value
+    bits = value.float().view(torch.int32)
+    noise = torch.randint(1 << 16, bits.shape, dtype=torch.int32, device=bits.device, generator=settings.generator)
+    moved = ((bits + noise) & -(1 << 16)).view(torch.float32)
+    return torch.where(value.isfinite(), moved, value).to(dtype)
 
 
 def _join(tensors: Iterable[Tensor], dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from closedform._names import unknown_name_message
 from closedform.errors import OptionError, RuleError
 from closedform.lang import Program, memory_kinds
 from closedform.optim._backends import BACKENDS, Settings, Slot, new_memory
+from closedform.optim._compiled import Compiled
+from closedform.optim._native_build import NativeUnavailable
 from closedform.rules import Rule, load_rule
 
 
@@ -30,12 +33,16 @@ class RuleOptimizer(Optimizer):
             if None.
         weight_decay: Decoupled weight decay (update per unit of parameter).
         maximize: Ascend the objective.
-        foreach: True updates tensors together in flat blocks, False one by one with the reference interpreter; None
-            chooses.
+        foreach: True is short for ``backend="eager"``, False for ``backend="reference"``.
+        backend: "compiled" runs native code generated from the rule, compiled once and kept (a C compiler is needed);
+            "eager" runs torch operations on flat blocks, "reference" on one tensor at a time. None takes the fastest
+            that works, and warns once if that is not the compiled one on the CPU.
+        state_dtype: Type of states that are kept for every parameter, the parameter's own if None. torch.bfloat16
+            halves the memory of float32 states; they are then rounded stochastically, so that small changes add up.
 
     Raises:
         RuleError, UnknownNameError: the rule cannot be loaded.
-        OptionError: a learning rate or weight decay that makes no sense.
+        OptionError: a learning rate, weight decay, back end or state type that makes no sense.
 
     A parameter's state is created at its first step and named after the rule's states: ``optimizer.state[p]["m"]``.
 
@@ -57,13 +64,18 @@ class RuleOptimizer(Optimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        backend: str | None = None,
+        state_dtype: torch.dtype | None = None,
     ) -> None:
+        self._compiled = Compiled()
         defaults = {
             "rule": load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
             "lr": lr,
             "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
+            "backend": backend,
+            "state_dtype": state_dtype,
         }
         super().__init__(params, defaults)
 
@@ -105,14 +117,15 @@ class RuleOptimizer(Optimizer):
             The closure's loss, or None.
 
         Raises:
-            OptionError: a gradient is sparse, or a parameter is complex; names it.
+            OptionError: a gradient is sparse, or a parameter is complex; names it. Or the back end that was asked for
+                cannot run here.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._step_group(group)
+        for index, group in enumerate(self.param_groups):
+            self._step_group(index, group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -123,7 +136,10 @@ class RuleOptimizer(Optimizer):
         """
         for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=False):
             _check_same_states(saved.get("rule"), group["rule"])
+        backends = [(group["backend"], group["foreach"]) for group in self.param_groups]
         super().load_state_dict(state_dict)
+        for group, (backend, foreach) in zip(self.param_groups, backends, strict=True):
+            group.update(backend=backend, foreach=foreach)  # what runs here is no part of what was saved
         saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for index, param in zip(saved_ids, params, strict=True):
@@ -134,9 +150,11 @@ class RuleOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._compiled = Compiled()
         for group in self.param_groups:
             group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
+            for option in ("foreach", "backend", "state_dtype"):
+                group.setdefault(option, None)
 
     def __repr__(self) -> str:
         lines = [self.__class__.__name__ + " ("]
@@ -146,23 +164,53 @@ class RuleOptimizer(Optimizer):
             lines.append(f"  group {index}: rule={_rule(group['rule']).name}, {options}, {count} parameters")
         return "\n".join([*lines, ")"])
 
-    def _step_group(self, group: dict[str, Any]) -> None:
+    def _step_group(self, index: int, group: dict[str, Any]) -> None:
         program = _program(group["rule"])
-        batches: dict[tuple[float, torch.dtype, torch.device], list[Slot]] = defaultdict(list)
+        batches: dict[tuple[int, torch.dtype, torch.device], tuple[list[Tensor], list[dict[str, Any]]]] = {}
         for position, param in enumerate(group["params"]):
-            if param.grad is None:
+            grad = param.grad
+            if grad is None:
                 continue
-            _check_gradient(param, _name(group, position))
+            dtype = param.dtype
+            if dtype.is_complex or grad.layout is not torch.strided:
+                raise _refusal(param, _name(group, position))
             state = self.state[param]
             if not state:
                 state["step"] = 0
-                state.update(new_memory(program, param))
-            state["step"] += 1
-            memory = {key: value for key, value in state.items() if key != "step"}
-            batches[state["step"], param.dtype, param.device].append(Slot(param, param.grad, memory))
-        advance = BACKENDS["reference" if group["foreach"] is False else "eager"]
-        for (t, _, _), slots in batches.items():
-            advance(program, slots, Settings(t, group["lr"], group["weight_decay"], group["maximize"]))
+                state.update(new_memory(program, param, group["state_dtype"]))
+            t = state["step"] = state["step"] + 1
+            params, states = batches.setdefault((t, dtype, param.device), ([], []))
+            params.append(param)
+            states.append(state)
+        for place, ((t, _, device), (params, states)) in enumerate(batches.items()):
+            generator = None
+            if group["state_dtype"] is torch.bfloat16:
+                generator = torch.Generator(device).manual_seed((t << 32) + (index << 16) + place)
+            settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], generator)
+            self._advance((index, place), group, params, states, settings)
+
+    def _advance(
+        self,
+        place: tuple[int, int],
+        group: Mapping[str, Any],
+        params: list[Tensor],
+        states: list[dict[str, Any]],
+        settings: Settings,
+    ) -> None:
+        backend = _backend(group)
+        if backend == "compiled" or (backend is None and params[0].device.type == "cpu"):
+            try:
+                return self._compiled.step(place, group["rule"], params, states, settings)
+            except NativeUnavailable as reason:
+                if backend == "compiled":
+                    raise OptionError(f'backend="compiled" cannot be used: {reason}; take backend=None') from None
+                _warn_once(str(reason))
+        memories = [{key: value for key, value in state.items() if key != "step"} for state in states]
+        slots = [
+            Slot(param, param.grad, memory)  # type: ignore[arg-type]  # those without were left out
+            for param, memory in zip(params, memories, strict=True)
+        ]
+        BACKENDS[backend or "eager"](_program(group["rule"]), slots, settings)
 
 
 @lru_cache(maxsize=64)
@@ -188,15 +236,30 @@ def _check_group(group: Mapping[str, Any]) -> None:
         raise OptionError(f"lr must be a finite number >= 0, got {lr!r}")
     if not (isinstance(decay, (int, float)) and math.isfinite(decay) and decay >= 0):
         raise OptionError(f"weight_decay must be a finite number >= 0, got {decay!r}")
+    if group["backend"] not in (None, "compiled", *BACKENDS):
+        raise OptionError(unknown_name_message("backend", str(group["backend"]), {"compiled": None, **BACKENDS}))
+    if group["backend"] is not None and group["foreach"] is not None:
+        raise OptionError("give backend or foreach, not both")
+    if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
+        raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {group['state_dtype']!r}")
 
 
-def _check_gradient(param: Tensor, name: str) -> None:
-    grad = param.grad
-    assert grad is not None
-    if grad.is_sparse or grad.layout is not torch.strided:
-        raise OptionError(f"{name}: its gradient is sparse; rules need dense gradients (Embedding(sparse=False))")
+def _refusal(param: Tensor, name: str) -> OptionError:
     if param.is_complex():
-        raise OptionError(f"{name}: it is complex; rules are defined for real parameters (use torch.view_as_real)")
+        return OptionError(f"{name}: it is complex; rules are defined for real parameters (use torch.view_as_real)")
+    return OptionError(f"{name}: its gradient is sparse; rules need dense gradients (Embedding(sparse=False))")
+
+
+def _backend(group: Mapping[str, Any]) -> str | None:
+    if group["backend"] is None and group["foreach"] is not None:
+        return "eager" if group["foreach"] else "reference"
+    backend: str | None = group["backend"]
+    return backend
+
+
+@lru_cache(maxsize=16)
+def _warn_once(reason: str) -> None:
+    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=5)
 
 
 def _check_same_states(saved: object, own: str) -> None:

@@ -1,0 +1,92 @@
+"""The compiled back end of one optimizer: which kernel a list of tensors needs, kept ready from step to step.
+
+Every failure is a `NativeUnavailable` before anything has changed, so that the caller can take another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from closedform.lang import Kind, Memory, memory_kinds
+from closedform.optim._backends import Settings
+from closedform.optim._native import Batch, Kernel
+from closedform.optim._native_build import NativeUnavailable
+from closedform.rules import Rule
+
+PLAIN = {Tensor, torch.nn.Parameter}
+"""Types of tensors that are nothing but their elements in memory."""
+
+
+class Compiled:
+    """Steps of one optimizer through compiled kernels."""
+
+    def __init__(self) -> None:
+        self._batches: dict[Hashable, Batch] = {}
+
+    def step(
+        self, place: Hashable, rule: str, params: Sequence[Tensor], memories: Sequence[Memory], settings: Settings
+    ) -> None:
+        """Advance parameters that are at the same step, by their gradients ``param.grad``.
+
+        Args:
+            place: Stands for these parameters among the optimizer's; what their last call needed is kept.
+            rule: JSON text of the rule.
+            params: Parameters with gradients.
+            memories: For each its memory; more keys do not matter.
+            settings: What else the step needs.
+
+        Raises:
+            NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
+        """
+        grads: list[Tensor] = [param.grad for param in params]  # type: ignore[misc]  # those without were left out
+        if not {*map(type, params), *map(type, grads)} <= PLAIN:
+            raise NativeUnavailable("a parameter or gradient is a tensor of a type of its own")
+        generator = settings.generator
+        kernel = _kernel(rule, params[0].dtype, _state_dtype(rule, memories[0], params[0]), generator is not None)
+        batch = self._batches.get(place)
+        if batch is None or batch.kernel is not kernel:
+            batch = self._batches[place] = Batch(kernel)
+        batch.step(
+            params,
+            grads,
+            memories,
+            settings.t,
+            float(settings.lr),
+            settings.weight_decay,
+            maximize=settings.maximize,
+            seed=0 if generator is None else generator.initial_seed(),
+        )
+        increment_version(params)  # as any operation in place does, so that autograd notices
+
+
+def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool) -> Kernel:
+    found = _compile(rule, param, state, stochastic)
+    if isinstance(found, NativeUnavailable):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=256)
+def _compile(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool) -> Kernel | NativeUnavailable:
+    """A failure is kept too: a compiler that fails is not called again at every step."""
+    try:
+        return Kernel(Rule.from_json(rule).program, param, state=state, stochastic=stochastic)
+    except NativeUnavailable as reason:
+        return reason
+
+
+def _state_dtype(rule: str, memory: Memory, param: Tensor) -> torch.dtype:
+    """The type that elementwise states are kept in; a loaded state may have another one than a new one."""
+    key = _elementwise_state(rule)
+    return param.dtype if key is None else memory[key].dtype
+
+
+@lru_cache(maxsize=256)
+def _elementwise_state(rule: str) -> str | None:
+    kinds = memory_kinds(Rule.from_json(rule).program.merged)
+    return next((key for key, kind in kinds.items() if kind is Kind.ELEMENTWISE), None)
