@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from closedform.errors import DataError
-from closedform.tasks import _idx_files
+from closedform.tasks import _data_files
 from closedform.tasks._idx import read_idx
 from closedform.tasks._idx_files import FASHION_MNIST, MNIST, IdxDataset, IdxFile, IdxSource
 
@@ -87,8 +87,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(pooch, "retrieve", offline)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(_idx_files, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.delenv(_idx_files.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setattr(_data_files, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.delenv(_data_files.DATA_DIR_VARIABLE, raising=False)
     return tmp_path
 
 
@@ -132,7 +132,7 @@ def test_found_wherever_it_may_be(
 ) -> None:
     description, contents = dataset
     write(places / place, contents, zipped=zipped)
-    monkeypatch.setenv(_idx_files.DATA_DIR_VARIABLE, str(places / "variable"))
+    monkeypatch.setenv(_data_files.DATA_DIR_VARIABLE, str(places / "variable"))
     source = IdxSource(description, places / "asked" if place.startswith("asked") else None)
     assert source.available() is None
     source.prepare()

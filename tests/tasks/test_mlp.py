@@ -12,7 +12,7 @@ from closedform import tasks
 from closedform.errors import UnknownNameError
 from closedform.tasks._base import Task
 from closedform.tasks._images import DigitsSource, halves
-from closedform.tasks._mlp import ACTIVATIONS
+from closedform.tasks._dense import ACTIVATIONS
 
 
 def test_digits_splits_are_disjoint_and_cover_everything() -> None:

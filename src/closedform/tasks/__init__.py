@@ -1,6 +1,7 @@
 """Tasks: the problems on which optimizers are meta-trained and compared.
 
-``TASKS`` is the table of all members. A new one is a subclass of ``Task`` in a file of its own, and a line here.
+``TASKS`` is the table of all members. A new one is a subclass of ``Task`` in a file of its own, and a line here; the
+families on images are each a file with a table, one line a member.
 """
 
 from __future__ import annotations
@@ -10,16 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from closedform._names import lookup
+from closedform.tasks._autoencoder import AUTOENCODERS
 from closedform.tasks._base import SPLITS, Batch, Params, Task
-from closedform.tasks._functions import quadratic, rosenbrock
-from closedform.tasks._mlp import mlp_digits, mlp_fashion_mnist, mlp_mnist
+from closedform.tasks._convnet import CONVNETS
+from closedform.tasks._functions import quadratic, quadratic_10, quadratic_1000, rastrigin, rosenbrock
+from closedform.tasks._gru import gru_python
+from closedform.tasks._lasso import lasso
+from closedform.tasks._logistic import LOGISTIC_REGRESSIONS
+from closedform.tasks._mlp import MLPS
+from closedform.tasks._mobilenet import MOBILENETS
+from closedform.tasks._resnet import RESNETS
+from closedform.tasks._transformer import transformer_python
 
 TASKS: dict[str, Callable[..., Task]] = {
-    "mlp-digits": mlp_digits,
-    "mlp-mnist": mlp_mnist,
-    "mlp-fashion-mnist": mlp_fashion_mnist,
+    **MLPS,
+    **LOGISTIC_REGRESSIONS,
+    **AUTOENCODERS,
+    **CONVNETS,
+    **RESNETS,
+    **MOBILENETS,
+    "transformer-python": transformer_python,
+    "gru-python": gru_python,
     "quadratic": quadratic,
+    "quadratic-10": quadratic_10,
+    "quadratic-1000": quadratic_1000,
+    "lasso": lasso,
     "rosenbrock": rosenbrock,
+    "rastrigin": rastrigin,
 }
 
 

@@ -48,15 +48,13 @@ class Task(ABC):
     Attributes:
         name: Its name in the table of tasks.
         horizon: The default length of an episode, in steps.
-        optimum: The smallest loss there is, where it is known.
         source: Where the problem comes from.
-        data: One line: the data it needs.
+        data: The data it needs, in a word or two.
         device, dtype: Where its data and parameters live, and their floating-point type.
     """
 
     name: str
     horizon: int
-    optimum: float | None = None
     source: str
     data: str = "none"
     device: torch.device = torch.device("cpu")
@@ -66,6 +64,11 @@ class Task(ABC):
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters' names and shapes, in order; known without reading any data."""
+
+    @property
+    def optimum(self) -> float | None:
+        """The smallest loss there is, where it is known."""
+        return None
 
     @property
     def size(self) -> int:
@@ -86,7 +89,7 @@ class Task(ABC):
         return ()
 
     def full(self, split: str) -> Batch:
-        """A split's whole data as one batch; ``()`` where the task has no data."""
+        """A split's whole data (or a stated sample, where they are very many) as one batch; ``()`` without data."""
         lookup("split", split, SPLITS)
         return ()
 

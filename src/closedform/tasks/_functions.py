@@ -123,11 +123,65 @@ class Rosenbrock(Task):
         return (100 * (tail - head.square()).square() + (1 - head).square()).sum()
 
 
+@dataclass(frozen=True)
+class RastriginOptions:
+    """What can be chosen about Rastrigin's function: the number of parameters, and steps an episode."""
+
+    dim: int = 10
+    horizon: int = 200
+
+    def __post_init__(self) -> None:
+        check_count("dim", self.dim)
+        check_count("horizon", self.horizon)
+
+
+class Rastrigin(Task):
+    """sum_i w_i^2 + 10 (1 - cos(2 pi w_i)): a bowl full of dents, a local minimum near every point of whole numbers.
+
+    Episodes start at w ~ U(-5.12, 5.12). The optimum is 0, at w = 0.
+    """
+
+    optimum = 0.0
+    source = "Rastrigin 1974; in dim parameters: Muehlenbein, Schomisch & Born 1991"
+
+    def __init__(self, name: str, options: RastriginOptions) -> None:
+        self.name = name
+        self.horizon = options.horizon
+        self.options = options
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"w": (self.options.dim,)}
+
+    def init(self, generator: torch.Generator) -> Params:
+        uniform = torch.rand(self.options.dim, generator=generator, device=generator.device)
+        return {"w": (10.24 * uniform - 5.12).to(self.device, self.dtype)}
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        w = params["w"]
+        return (w.square() + 10 * (1 - (2 * math.pi * w).cos())).sum()
+
+
 def quadratic(*, data_dir: str | Path | None = None, **options: Any) -> Task:
-    """A random quadratic of stated condition number. ``data_dir`` is not needed."""
+    """A random quadratic of condition number 100, or of another one. ``data_dir`` is not needed."""
     return Quadratic("quadratic", with_options(QuadraticOptions(), options, "quadratic"))
+
+
+def quadratic_10(*, data_dir: str | Path | None = None, **options: Any) -> Task:
+    """A random quadratic of condition number 10. ``data_dir`` is not needed."""
+    return Quadratic("quadratic-10", with_options(QuadraticOptions(condition=10.0), options, "quadratic-10"))
+
+
+def quadratic_1000(*, data_dir: str | Path | None = None, **options: Any) -> Task:
+    """A random quadratic of condition number 1000. ``data_dir`` is not needed."""
+    return Quadratic("quadratic-1000", with_options(QuadraticOptions(condition=1000.0), options, "quadratic-1000"))
 
 
 def rosenbrock(*, data_dir: str | Path | None = None, **options: Any) -> Task:
     """Rosenbrock's function. ``data_dir`` is not needed."""
     return Rosenbrock("rosenbrock", with_options(RosenbrockOptions(), options, "rosenbrock"))
+
+
+def rastrigin(*, data_dir: str | Path | None = None, **options: Any) -> Task:
+    """Rastrigin's function. ``data_dir`` is not needed."""
+    return Rastrigin("rastrigin", with_options(RastriginOptions(), options, "rastrigin"))

@@ -1,28 +1,21 @@
-"""MNIST and Fashion-MNIST: find the four IDX files, fetch them if they are nowhere, check them, read them.
+"""MNIST and Fashion-MNIST: four IDX files each, plain or gzipped.
 
-Looked for in this order: the folder asked for (then nowhere else), the folder of the environment variable
-CLOSEDFORM_DATA_DIR, /usr/share/datasets, and the download cache. A folder holds the four files, plain or gzipped,
-directly or in a sub-folder of the data set's name. The two data sets share their file names, so every file's content is
-checked by SHA-256: Fashion-MNIST is never taken for MNIST, and a damaged file never for a whole one.
+The two data sets share their file names, so it is every file's content, checked by SHA-256, that tells them apart.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
 from closedform.errors import DataError
+from closedform.tasks._data_files import Download, FileSource
 from closedform.tasks._idx import read_idx
-from closedform.tasks._images import Images, ImageSource, halves
-
-DATA_DIR_VARIABLE = "CLOSEDFORM_DATA_DIR"
-SYSTEM_FOLDER = Path("/usr/share/datasets")
-_TIMEOUT = 20.0  # seconds without an answer until a download is given up
+from closedform.tasks._images import Images, halves
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,7 @@ class IdxDataset:
     """A data set of IDX files, in the order training images, training labels, test images, test labels."""
 
     title: str
+    reference: str
     folder: str
     mirror: str
     hint: str
@@ -48,6 +42,7 @@ class IdxDataset:
 
 MNIST = IdxDataset(
     title="MNIST",
+    reference="data: LeCun et al. 1998",
     folder="mnist",
     mirror="https://ossci-datasets.s3.amazonaws.com/mnist/",
     hint="",
@@ -81,6 +76,7 @@ MNIST = IdxDataset(
 
 FASHION_MNIST = IdxDataset(
     title="Fashion-MNIST",
+    reference="data: Xiao, Rasul & Vollgraf 2017",
     folder="fashion-mnist",
     mirror="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     hint="install Debian's package dataset-fashion-mnist, or ",
@@ -113,7 +109,7 @@ FASHION_MNIST = IdxDataset(
 )
 
 
-class IdxSource(ImageSource):
+class IdxSource(FileSource):
     """A data set of IDX files.
 
     The 60,000 training images are halved into ``train`` and ``eval``; the 10,000 test images are ``test``.
@@ -124,28 +120,26 @@ class IdxSource(ImageSource):
     """
 
     def __init__(self, dataset: IdxDataset, data_dir: str | Path | None = None) -> None:
+        super().__init__(data_dir)
         self.dataset = dataset
-        self.data_dir = None if data_dir is None else Path(data_dir).expanduser()
-        self.data = f"{dataset.title}, IDX files: {dataset.hint}--data-dir, or downloaded on first use"
-        _, rows, columns = dataset.files[0].shape
-        self.pixels = rows * columns
+        self.data = dataset.title
+        self.reference = dataset.reference
+        self.folder = dataset.folder
+        self.shape = (1, *dataset.files[0].shape[1:])  # type: ignore[assignment]
+        first = dataset.files[0].name
+        self.advice = f"{dataset.hint}pass --data-dir, a folder with the four IDX files ({first}[.gz], ...)"
 
-    def available(self) -> str | None:
-        try:
-            return self._missing("not on this machine") if self._locate() is None else None
-        except DataError as error:
-            return str(error)
+    def absent(self, folder: Path) -> tuple[Sequence[str], bool]:
+        names = [file.name for file in self.dataset.files if _find(folder, file.name) is None]
+        return names, len(names) < len(self.dataset.files)
 
-    def prepare(self) -> None:
-        if self._locate() is None:
-            self._download()
+    @property
+    def downloads(self) -> Sequence[Download]:
+        return [Download(f"{self.dataset.mirror}{file.name}.gz", file.download) for file in self.dataset.files]
 
     def load(self) -> Images:
-        folder = self._locate()
-        if folder is None:
-            self._download()
-            folder = self._cache()
-        arrays = [_read_checked(folder, file, self.dataset.title) for file in self.dataset.files]
+        folder = self.located()
+        arrays = [_read_checked(folder, file, self.data) for file in self.dataset.files]
         train, test = arrays[1].shape[0], arrays[3].shape[0]
         return Images(
             pixels=torch.cat((arrays[0], arrays[2])).flatten(1),
@@ -153,67 +147,6 @@ class IdxSource(ImageSource):
             white=255.0,
             splits={**halves(train), "test": torch.arange(train, train + test)},
         )
-
-    def _locate(self) -> Path | None:
-        """The folder that holds the four files, or None; DataError where the folder asked for does not hold them."""
-        if self.data_dir is not None:
-            return self._in_data_dir(self.data_dir)
-        variable = os.environ.get(DATA_DIR_VARIABLE)
-        places = [Path(variable).expanduser()] if variable else []
-        for place in (*places, SYSTEM_FOLDER):
-            folder = self._in_folder(place)
-            if folder is not None:
-                return folder
-        cached = all(_find(self._cache(), file.name) for file in self.dataset.files)
-        return self._cache() if cached else None
-
-    def _in_data_dir(self, data_dir: Path) -> Path:
-        if not data_dir.is_dir():
-            raise DataError(f"data directory {data_dir} does not exist or is not a folder")
-        folder = self._in_folder(data_dir)
-        if folder is None:
-            raise DataError(self._missing(f"not in {data_dir}, nor in its sub-folder {self.dataset.folder!r}"))
-        return folder
-
-    def _in_folder(self, place: Path) -> Path | None:
-        for folder in (place / self.dataset.folder, place):
-            absent = [file.name for file in self.dataset.files if _find(folder, file.name) is None]
-            if not absent:
-                return folder
-            if len(absent) < len(self.dataset.files):
-                raise DataError(f"{folder} holds only a part of {self.dataset.title}: {', '.join(absent)} missing")
-        return None
-
-    def _cache(self) -> Path:
-        import pooch
-
-        return Path(pooch.os_cache("closedform")) / self.dataset.folder
-
-    def _download(self) -> None:
-        import pooch
-
-        for file in self.dataset.files:
-            url = f"{self.dataset.mirror}{file.name}.gz"
-            host = urlsplit(url).hostname
-            try:
-                self._cache().mkdir(parents=True, exist_ok=True)
-                pooch.retrieve(
-                    url,
-                    known_hash=f"sha256:{file.download}",
-                    fname=f"{file.name}.gz",
-                    path=self._cache(),
-                    downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
-                )
-            except OSError as error:
-                failure = f"{error.filename}: {error.strerror}" if error.strerror else f"{host} cannot be reached"
-                raise DataError(self._missing(f"not on this machine, and not downloaded ({failure})")) from error
-            except ValueError as error:
-                raise DataError(f"the download of {url} is damaged: its SHA-256 is wrong; try again") from error
-
-    def _missing(self, cause: str) -> str:
-        first = self.dataset.files[0].name
-        way = f"{self.dataset.hint}pass --data-dir, a folder with the four IDX files ({first}[.gz], ...)"
-        return f"{self.dataset.title} is {cause}: {way}"
 
 
 def _find(folder: Path, name: str) -> Path | None:

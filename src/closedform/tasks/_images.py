@@ -1,13 +1,14 @@
 """Labelled images in memory, and where they come from.
 
-A source says what it needs without touching it; ``load`` reads it. Two kinds: scikit-learn's digits, which ship with
-that library (the default: no file, no network), and the IDX data sets, MNIST and Fashion-MNIST (``_idx_files.py``).
+A source says what it needs without touching it; ``load`` reads it. Here are scikit-learn's digits, which ship with that
+library: no file, no network. ``_sources.py`` lists all.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Images:
     """Labelled images and how they are split.
 
     Attributes:
-        pixels: [N, D] uint8, one image a row.
+        pixels: [N, D] uint8 (float32 where the source is not 8-bit), one image a row: channels, then rows, columns.
         labels: [N] int64.
         white: The value of a pixel of full intensity.
         splits: Indices into the rows, a tensor a split; the splits are disjoint and cover all rows.
@@ -40,14 +41,21 @@ class ImageSource(ABC):
     """Where a set of labelled images comes from.
 
     Attributes:
-        data: One line: what it is and where it is found.
-        pixels: Pixels an image.
+        data: What it is, in a word or two.
+        reference: Who made it.
+        shape: An image's channels, rows and columns.
         classes: The number of classes.
     """
 
     data: str
-    pixels: int
+    reference: str
+    shape: tuple[int, int, int]
     classes: int = 10
+
+    @property
+    def pixels(self) -> int:
+        """Numbers an image."""
+        return math.prod(self.shape)
 
     @abstractmethod
     def available(self) -> str | None:
@@ -77,8 +85,9 @@ class DigitsSource(ImageSource):
     Source: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998 (its test set).
     """
 
-    data = "ships with scikit-learn"
-    pixels = 64
+    data = "digits"
+    reference = "data: Alpaydin & Kaynak 1998, in scikit-learn"
+    shape = (1, 8, 8)
 
     def available(self) -> str | None:
         missing = importlib.util.find_spec("sklearn") is None
