@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
+from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction
 from closedform.tasks import Batch, Params, Task
 
 
@@ -48,23 +51,27 @@ class NoisyBowl(Task):
         return {**super().metrics(params, batch), "accuracy": 0.5}
 
 
-class LearnedSGD(torch.nn.Module):
+class LearnedSGD(LearnedOptimizer):
     """SGD behind the pure interface of learned optimizers."""
 
     name = "learned-sgd"
+    features = ("g",)
     state_cost = 1
 
     def __init__(self, lr: float = 0.1) -> None:
         super().__init__()
         self.lr = torch.nn.Parameter(torch.tensor(lr))
 
-    def init_state(self, w: Tensor, sizes: list[int] | None = None) -> dict[str, Tensor]:
+    def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
         assert sizes == [3, 2]
         return {"t": torch.zeros(())}
 
-    def update(self, g: Tensor, w: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        assert g.shape == w.shape == (5,)
-        return -self.lr * g, {"t": state["t"] + 1}
+    def bind(self) -> UpdateFunction:
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            assert g.shape == w.shape == (5,)
+            return -self.lr * g, {"t": state["t"] + 1}
+
+        return update
 
 
 @pytest.fixture

@@ -273,4 +273,4 @@ def test_the_terminal_table_says_what_counts(noisy_bowl: Any) -> None:
     text = console.file.getvalue()
     assert "diverged 2/2" in text
     assert "SGD" in text
-    assert "50.0 %" in text
+    assert "50.0\N{NO-BREAK SPACE}%" in text

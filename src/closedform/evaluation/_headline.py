@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation
-from closedform.evaluation._numbers import interval, number, percent_interval
+from closedform.evaluation._numbers import interval, number, percent, percent_interval
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _size(relative: float | None, other: str) -> str:
         return f"against {other}"
     if relative >= 1:
         return f"{relative + 1:.1f} times that of {other}"
-    return f"{abs(100 * relative):.0f} % {'below' if relative < 0 else 'above'} {other}"
+    return f"{percent(abs(relative), 0)} {'below' if relative < 0 else 'above'} {other}"
 
 
 def _accuracy(entry: Entry, best: Entry) -> str:

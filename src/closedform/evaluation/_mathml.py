@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from html import escape
 
-from closedform.lang import Apply, Expr, Lag, Number, Symbol, complexity
+from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity
 from closedform.rules import Rule
 
 _LETTERS = "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega".split()
@@ -23,7 +23,9 @@ Markup = tuple[str, int]
 
 
 def rule_mathml(rule: Rule, digits: int = 4) -> str:
-    """One ``<math>`` block: the rule's live recurrences, named values and update, a line each.
+    """A table of equations: the update first, then the live named values and recurrences it is made of.
+
+    A table of HTML rather than MathML's own, whose columns some browsers do not align.
 
     Args:
         rule: The rule.
@@ -33,11 +35,33 @@ def rule_mathml(rule: Rule, digits: int = 4) -> str:
     now = dict.fromkeys(["g", *program.state, *program.where], "t")
     before = now | dict.fromkeys(program.state, "t-1") | {"w": "t-1"}
     now["w"] = "t-1"
-    rows = [row for name, expr in program.state.items() for row in _equation(name, expr, before, digits)]
-    rows += [row for name, expr in program.where.items() for row in _equation(name, expr, now, digits)]
+    rows = [_row(_symbol("w", "t"), f"{_symbol('w', 't-1')}<mo>+</mo><mi>η</mi>{_THIN}{_symbol('u', 't')}")]
     rows += _equation("u", rule.update, now, digits)
-    rows.append(_row(_symbol("w", "t"), f"{_symbol('w', 't-1')}<mo>+</mo><mi>η</mi>{_THIN}{_symbol('u', 't')}"))
-    return f'<math display="block"><mtable class="equations" displaystyle="true">{"".join(rows)}</mtable></math>'
+    rows += [row for name, expr in reversed(list(program.where.items())) for row in _equation(name, expr, now, digits)]
+    rows += [row for name, expr in program.state.items() for row in _equation(name, expr, before, digits)]
+    return f'<table class="equations" role="presentation">{"".join(rows)}</table>'
+
+
+def tidy_signs(expr: Expr) -> Expr:
+    """The same value with ``x + -2*y`` written as ``x - 2*y``, and ``x - -2*y`` as ``x + 2*y``."""
+    if not isinstance(expr, Apply):
+        return expr
+    args = [tidy_signs(arg) for arg in expr.args]
+    if expr.op in ("add", "sub") and (positive := _negated(args[1])) is not None:
+        return apply("sub" if expr.op == "add" else "add", args[0], positive)
+    return apply(expr.op, *args)
+
+
+def _negated(expr: Expr) -> Expr | None:
+    """Minus a term that opens with a negative number or a minus sign; None for other terms."""
+    if isinstance(expr, Number):
+        return Number(-expr.value) if expr.value < 0 else None
+    if isinstance(expr, Apply) and expr.op == "neg":
+        return expr.args[0]
+    if isinstance(expr, Apply) and expr.op in ("mul", "div"):
+        first = _negated(expr.args[0])
+        return None if first is None else apply(expr.op, first, expr.args[1])
+    return None
 
 
 def symbol_mathml(name: str) -> str:
@@ -46,17 +70,23 @@ def symbol_mathml(name: str) -> str:
 
 
 _THIN = '<mspace width="0.17em"/>'
+_INDENT = '<mspace width="2em"/>'
 
 
 def _equation(name: str, expr: Expr, times: Mapping[str, str], digits: int) -> list[str]:
+    expr = tidy_signs(expr)
     printer = _Printer(times, digits)
     lines = _broken(expr, printer) if complexity(expr) > _LINE else [printer.text(expr)[0]]
     return [_row(_symbol(name, "t"), lines[0]), *(_row("", line) for line in lines[1:])]
 
 
 def _row(left: str, right: str) -> str:
-    sign = "<mo>=</mo>" if left else ""
-    return f"<mtr><mtd>{left}</mtd><mtd>{sign}</mtd><mtd>{right}</mtd></mtr>"
+    sign = '<mo form="infix">=</mo>' if left else _INDENT
+    return f"<tr><td>{_math(left) if left else ''}</td><td>{_math(f'<mrow/>{sign}{right}')}</td></tr>"
+
+
+def _math(inside: str) -> str:
+    return f'<math displaystyle="true">{inside}</math>'
 
 
 def _broken(expr: Expr, printer: _Printer) -> list[str]:
@@ -82,11 +112,8 @@ def _terms(expr: Expr, sign: str) -> list[tuple[str, Expr]]:
     if isinstance(expr, Apply) and expr.op in ("add", "sub"):
         second = flip[sign] if expr.op == "sub" else sign
         return _terms(expr.args[0], sign) + _terms(expr.args[1], second)
-    if isinstance(expr, Apply) and expr.op == "neg":
-        return _terms(expr.args[0], flip[sign])
-    if isinstance(expr, Number) and expr.value < 0:
-        return [(flip[sign], Number(-expr.value))]
-    return [(sign, expr)]
+    positive = _negated(expr)
+    return [(sign, expr)] if positive is None else _terms(positive, flip[sign])
 
 
 def _symbol(name: str, time: str = "") -> str:

@@ -6,6 +6,7 @@ from closedform.evaluation._statistics import Summary
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "–"
+SPACE = "\N{NO-BREAK SPACE}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -43,7 +44,7 @@ def interval(summary: Summary, digits: int = 3) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """``97.1 %`` of a share."""
-    return ABSENT if share is None else f"{100 * share:.{digits}f} %".replace("-", MINUS)
+    return ABSENT if share is None else f"{100 * share:.{digits}f}{SPACE}%".replace("-", MINUS)
 
 
 def percent_interval(summary: Summary) -> str:
@@ -58,10 +59,10 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ABSENT
     if seconds >= 60:
-        return f"{int(seconds // 60)} min {round(seconds % 60)} s"
+        return f"{round(seconds) // 60}{SPACE}min {round(seconds) % 60}{SPACE}s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale or unit == "µs":
-            return f"{seconds / scale:.3g} {unit}"
+            return f"{seconds / scale:.3g}{SPACE}{unit}"
     raise AssertionError("unreachable")
 
 

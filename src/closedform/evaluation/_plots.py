@@ -114,8 +114,9 @@ def tuning_curves(entries: Sequence[Entry], name: str) -> str:
 @styled
 def training_curve(train: Series, validation: Series, name: str, what: str) -> str:
     """A meta-training curve: the meta-loss of every step, and the validation."""
-    figure, all_axes = new_figure(WIDTH, 3.2, columns=2 if train.y and validation.y else 1)
-    for axes, series, colour in zip(all_axes, [s for s in (train, validation) if s.y], (OWN[0], OWN[2]), strict=True):
+    shown = [(series, colour) for series, colour in ((train, OWN[0]), (validation, OWN[2])) if series.y]
+    figure, all_axes = new_figure(WIDTH, 3.2, columns=len(shown))
+    for axes, (series, colour) in zip(all_axes, shown, strict=True):
         if len(series.x) > 60:
             axes.plot(series.x, series.y, color=colour, linewidth=0.8, alpha=0.3)
             axes.plot(*_smooth(series), color=colour, linewidth=2)
@@ -125,9 +126,7 @@ def training_curve(train: Series, validation: Series, name: str, what: str) -> s
         axes.set_title(series.label)
         if min(series.y) > 0:
             _logarithmic(axes, "y")
-    described = ". ".join(
-        f"{s.label}: {number(s.y[0])} at first, {number(s.y[-1])} at the end" for s in (train, validation) if s.y
-    )
+    described = ". ".join(f"{s.label}: {number(s.y[0])} at first, {number(s.y[-1])} at the end" for s, _ in shown)
     return to_svg(figure, name, f"{what}. {described}.")
 
 
@@ -176,7 +175,7 @@ def hall_of_fame(points: Sequence[HallPoint], name: str) -> str:
                 markeredgewidth=2.2,
             )  # fmt: skip
             axes.annotate(
-                f"chosen: {point.complexity} nodes, error {_math(float(f'{point.error:.2g}'))}", (point.complexity, point.error),
+                f"chosen: {point.complexity} nodes, error {_math(point.error)}", (point.complexity, point.error),
                 xytext=(12, 12), textcoords="offset points", color=OWN[2],
             )  # fmt: skip
     _logarithmic(axes, "y")

@@ -80,7 +80,7 @@ def _table(entries: Sequence[Entry], evaluation: Evaluation) -> str:
     caption = (
         "Difference: final loss minus that of the best tuned baseline, seed by seed; negative is better. Buffers: "
         "numbers that the optimizer keeps for each parameter. Time: the optimizer's own part of a step, median, "
-        "without the gradient; rules run through RuleOptimizer. * tuned here."
+        "without the gradient, taken while runs shared the machine; rules run through RuleOptimizer. * tuned here."
     )
     return table(columns, rows, caption, "wide")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from closedform.evaluation._html import Column, Raw, Row, details, element, figure, paragraph, table
-from closedform.evaluation._mathml import rule_mathml, symbol_mathml
+from closedform.evaluation._mathml import rule_mathml, symbol_mathml, tidy_signs
 from closedform.evaluation._numbers import ABSENT, count, number, percent, rate
 from closedform.evaluation._plots import HallPoint, Panel, Series, hall_of_fame, responses, training_curve
 from closedform.evaluation._response import Response, ResponseCurves
@@ -94,7 +94,7 @@ def shortened(rule: Rule, limit: int = 400) -> str:
     """The update as text with numbers of three digits."""
     named = lift_literals(rule)
     values = {name: float(f"{value:.3g}") for name, value in named.constants.items()}
-    text = to_text(substitute(named.update, values))
+    text = to_text(tidy_signs(substitute(named.update, values)))
     return text if len(text) <= limit else f"{text[:limit]} …"
 
 
@@ -112,7 +112,7 @@ def equation(rule: Rule, before: Rule | None) -> str:
         constants(shown, before and lift_literals(before)),
     ]
     if shown.constants:
-        filled = {name: float(f"{value:.4g}") for name, value in shown.constants.items()}
+        filled = {name: _rounded(value) for name, value in shown.constants.items()}
         program = shown.program.live
         numeric = Program(
             {},
@@ -120,10 +120,15 @@ def equation(rule: Rule, before: Rule | None) -> str:
             {name: substitute(expr, filled) for name, expr in program.where.items()},
             {"update": substitute(shown.update, filled)},
         )
-        whole = element("div", Raw(rule_mathml(Rule(rule.name, numeric, rule.lr))), "equation")
+        whole = element("div", Raw(rule_mathml(Rule(rule.name, numeric, rule.lr), digits=7)), "equation")
         parts.append(element("details", Raw(element("summary", "With its numbers put in") + whole)))
     parts += [details("LaTeX", rule.latex()), details("Rule file", rule.to_json())]
     return "".join(parts)
+
+
+def _rounded(value: float) -> float:
+    """Four digits; more for a decay near 1, of which the distance from 1 is what counts."""
+    return 1 - float(f"{1 - value:.3g}") if 0.9 < value < 1 else float(f"{value:.4g}")
 
 
 def _operators(rule: Rule) -> str:
@@ -141,15 +146,19 @@ def constants(rule: Rule, before: Rule | None) -> str:
     after = {**live, "eta": rule.lr}
     rows: list[Row]
     if before is None:
-        rows = [("", [Raw(symbol_mathml(name)), rate(value, 4)]) for name, value in after.items()]
+        rows = [("", [Raw(symbol_mathml(name)), _constant(value)]) for name, value in after.items()]
         return table([Column("constant", ""), Column("value")], rows)
     old = {**before.constants, "eta": before.lr}
     columns = [Column("constant", ""), Column("distilled"), Column("tuned"), Column("change")]
     rows = [
-        ("", [Raw(symbol_mathml(name)), rate(old.get(name), 4), rate(value, 4), _change(old.get(name), value)])
+        ("", [Raw(symbol_mathml(name)), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
         for name, value in after.items()
     ]
     return table(columns, rows, "Constants before and after meta-tuning; η is the rule's own learning rate.")
+
+
+def _constant(value: float | None) -> str:
+    return rate(value if value is None else _rounded(value), 7)
 
 
 def _change(before: float | None, after: float) -> str:
