@@ -6,7 +6,8 @@ Every failure is a `NativeUnavailable` before anything has changed, so that the 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,15 +44,16 @@ class Compiled:
         Raises:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
         """
-        grads: list[Tensor] = [param.grad for param in params]  # type: ignore[misc]  # those without were left out
-        if not {*map(type, params), *map(type, grads)} <= PLAIN:
-            raise NativeUnavailable("a parameter or gradient is a tensor of a type of its own")
         generator = settings.generator
         kernel = _kernel(rule, params[0].dtype, _state_dtype(rule, memories[0], params[0]), generator is not None)
         batch = self._batches.get(place)
         if batch is None or batch.kernel is not kernel:
             batch = self._batches[place] = Batch(kernel)
-        batch.step(
+        grads: list[Tensor] = [param.grad for param in params]  # type: ignore[misc]  # those without were left out
+        run = batch.step
+        if not {*map(type, params), *map(type, grads)} <= PLAIN:
+            run = partial(_step_shards, batch)
+        run(
             params,
             grads,
             memories,
@@ -62,6 +64,34 @@ class Compiled:
             seed=0 if generator is None else generator.initial_seed(),
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
+
+
+def _step_shards(
+    batch: Batch,
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    memories: Sequence[Memory],
+    *args: Any,
+    **options: Any,
+) -> None:
+    """Step on this process's shards of distributed tensors (DTensor): an elementwise rule needs no others."""
+    if batch.kernel.layout.sums:
+        raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
+    for param, grad in zip(params, grads, strict=True):
+        if getattr(param, "placements", None) != getattr(grad, "placements", None):
+            raise NativeUnavailable("a gradient is distributed in another way than its parameter")
+    shards = [{key: _shard(memory[key]) for key in batch.kernel.keys} for memory in memories]
+    whole = [{id(shard[key]): memory[key] for key in shard} for shard, memory in zip(shards, memories, strict=True)]
+    batch.step([_shard(param) for param in params], [_shard(grad) for grad in grads], shards, *args, **options)
+    for memory, shard, owner in zip(memories, shards, whole, strict=True):
+        memory.update({key: owner[id(value)] for key, value in shard.items()})  # lags have changed places
+
+
+def _shard(tensor: Tensor) -> Tensor:
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    if type(local) not in PLAIN:
+        raise NativeUnavailable(f"a parameter, gradient or state is a {type(local).__name__}, not a plain tensor")
+    return local
 
 
 def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool) -> Kernel:
