@@ -1,0 +1,132 @@
+"""The target ``optax``: a function that makes an `optax.GradientTransformation`."""
+
+from __future__ import annotations
+
+from closedform.export._body import Body, bracketed, one_step, string_tuple
+from closedform.export._dialects import JAX
+from closedform.export._header import header, title
+from closedform.export._identifiers import function_name
+from closedform.export._printer import INDENT
+from closedform.export._target import Exporter
+from closedform.lang import Kind
+from closedform.rules import Rule
+
+_TAKEN = frozenset(
+    (
+        "jax jnp optax NamedTuple State one_step wide init update updates params state count rate leaf leaves tree "
+        "weights memory moved change g w t p i old new name value weight_decay decays"
+    ).split()
+)
+_NOTES = [
+    "Learning rate: give lr, a number or an optax schedule (a function of the steps taken so far). To scale the update "
+    "by other means, give lr=1.0 and chain what follows. The sign is optax's: optax.apply_updates adds.",
+    "Powers of decays such as beta**t are computed in jax's default float type: float32 unless jax_enable_x64 is set.",
+]
+
+
+def write_optax(rule: Rule) -> str:
+    """A file with a function that returns a gradient transformation."""
+    body = Body(rule, JAX, _TAKEN)
+    start = header(body, "an optax gradient transformation", "w <- w + lr*(update - weight_decay*w)", _NOTES)
+    return "\n\n".join([start + _IMPORTS, _STATE, *body.helpers, _WIDE, one_step(body), _transformation(body)])
+
+
+_IMPORTS = """
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+"""
+_STATE = '''class State(NamedTuple):
+    """Steps taken, and the rule's states: name -> a tree like the parameters."""
+
+    count: jax.Array
+    memory: dict
+'''
+_WIDE = '''def wide(x):
+    """At least single precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+'''
+
+
+def _transformation(body: Body) -> str:
+    name = function_name(body.rule.name, _TAKEN)
+    constants = [f"{key}={value!r}" for key, value in body.constants.items()]
+    signature = [f"lr={float(body.rule.lr)!r}", *constants, "*", "weight_decay=0.0"]
+    return f'''{bracketed(f"def {name}(", signature, "):")}
+    """{title(body.rule, "a transformation; lr is a number or a schedule")}"""
+    decays = not isinstance(weight_decay, (int, float)) or weight_decay != 0
+
+{_init(body)}
+{_update(body)}
+    return optax.GradientTransformation(init, update)
+'''
+
+
+def _init(body: Body) -> str:
+    zeros = {
+        Kind.ELEMENTWISE: "jnp.zeros_like",
+        Kind.PER_TENSOR: "lambda p: wide(jnp.zeros((), p.dtype))",
+        Kind.UNIFORM: "lambda p: jnp.zeros(())",
+    }
+    lines = ["def init(params):", INDENT + "memory = {}"]
+    for kind, zero in zeros.items():
+        keys = body.keys(kind)
+        if keys:
+            lines.append(bracketed("for name in (", string_tuple(keys), "):", INDENT))
+            lines.append(f"{INDENT * 2}memory[name] = jax.tree.map({zero}, params)")
+    lines.append(INDENT + "return State(jnp.zeros((), jnp.int32), memory)")
+    return "\n".join(INDENT + line for text in lines for line in text.split("\n")) + "\n"
+
+
+def _update(body: Body) -> str:
+    reads_w = "w" in body.arguments
+    lines = [
+        "def update(updates, state, params=None):",
+        f"    if {'params is None' if reads_w else 'decays and params is None'}:",
+        '        raise ValueError("give params: update(gradients, state, params)")',
+        "    leaves, tree = jax.tree.flatten(updates)",
+        f"    weights = {'' if reads_w else 'leaves if params is None else '}tree.flatten_up_to(params)",
+        "    memory = {}",
+        *(_READ_MEMORY if body.memory else []),
+        "    rate = lr(state.count) if callable(lr) else lr",
+        *(["    t = jnp.asarray(state.count + 1, float)"] if "t" in body.arguments else []),
+        "    moved = []",
+        "    for i, leaf in enumerate(leaves):",
+        *_leaf(body),
+        *(_WRITE_MEMORY if body.memory else []),
+        "    return tree.unflatten(moved), State(state.count + 1, memory)",
+    ]
+    return "".join(f"{INDENT}{line}\n" for line in lines)
+
+
+_READ_MEMORY = [
+    "    for name, value in state.memory.items():",
+    "        memory[name] = tree.flatten_up_to(value)",
+]
+_WRITE_MEMORY = [
+    "    for name, value in memory.items():",
+    "        memory[name] = tree.unflatten(value)",
+]
+
+
+def _leaf(body: Body) -> list[str]:
+    """What happens to one leaf of the tree."""
+    given = [{"state": "old"}.get(name, name) for name in body.arguments] + list(body.constants)
+    results = "change, new" if body.memory else "change"
+    lines = ["g, w = wide(leaf), wide(weights[i])"]
+    if body.memory:
+        lines.append("old = {name: wide(value[i]) for name, value in memory.items()}")
+    call = bracketed(f"{results} = one_step(", given, ")", INDENT * 3)
+    lines += [line.removeprefix(INDENT * 3) for line in call.split("\n")]
+    lines += ["if decays:", "    change = change - weight_decay * w"]
+    if body.update_kind is not Kind.ELEMENTWISE:
+        lines.append("change = jnp.broadcast_to(change, leaf.shape)")
+    lines.append("moved.append((rate * change).astype(leaf.dtype))")
+    if body.memory:
+        lines += ["for name, value in new.items():", "    memory[name][i] = jnp.asarray(value, memory[name][i].dtype)"]
+    return [INDENT * 2 + line for line in lines]
+
+
+OPTAX = Exporter("optax", ".py", "jax and optax", "a function returning an optax.GradientTransformation", write_optax)

@@ -1,0 +1,159 @@
+"""The target ``python``: one self-contained file with a `torch.optim.Optimizer`."""
+
+from __future__ import annotations
+
+import textwrap
+
+from closedform.export._body import Body, bracketed, one_step, string_tuple
+from closedform.export._dialects import TORCH
+from closedform.export._header import header, title
+from closedform.export._identifiers import class_name
+from closedform.export._printer import INDENT, WIDTH
+from closedform.export._target import Exporter
+from closedform.lang import Kind
+from closedform.rules import Rule
+
+_TAKEN = frozenset(
+    (
+        "torch scalar one_step self params state g w t update defaults weight_decay maximize "
+        # entries that torch and its schedulers put in parameter groups
+        "param_names initial_lr max_lr min_lr max_momentum base_momentum swa_lr foreach capturable differentiable "
+        "fused decoupled_weight_decay"
+    ).split()
+)
+_MOVES = "w <- w + lr*(update - weight_decay*w)"
+
+
+def write_python(rule: Rule) -> str:
+    """A file with a torch optimizer, without closedform."""
+    body = Body(rule, TORCH, _TAKEN)
+    scalar = [TORCH.helpers["scalar"]] if body.keys(Kind.UNIFORM) and "scalar" not in body.printer.helpers else []
+    start = header(body, "a torch optimizer", _MOVES, []) + "\nimport torch\n"
+    return "\n\n".join([start, *scalar, *body.helpers, one_step(body), _class(body)])
+
+
+def _class(body: Body) -> str:
+    name = class_name(body.rule.name)
+    methods = [_constructor(body), _STEP, _step_tensor(body)]
+    if body.keys(Kind.PER_TENSOR):
+        methods.append(_load_state_dict(body))
+    return f"class {name}(torch.optim.Optimizer):\n{_class_docstring(body)}\n" + "\n".join(methods)
+
+
+def _class_docstring(body: Body) -> str:
+    described = [
+        "params: Parameters, named parameters or parameter groups.",
+        "lr: Learning rate.",
+        *([f"{', '.join(body.constants)}: Constants of the rule; a group may set its own."] if body.constants else []),
+        "weight_decay: Decoupled weight decay.",
+        "maximize: Ascend instead of descend.",
+    ]
+    lines = [f'"""{title(body.rule, "a torch optimizer")}', "", "Args:"]
+    for entry in described:
+        lines += textwrap.wrap(entry, WIDTH - 8, initial_indent=INDENT, subsequent_indent=INDENT * 2)
+    return textwrap.indent("\n".join([*lines, '"""']), INDENT) + "\n"
+
+
+def _constructor(body: Body) -> str:
+    defaults = {"lr": body.rule.lr} | body.constants
+    arguments = [f"{name}={float(value)!r}" for name, value in defaults.items()]
+    options = ["weight_decay", "maximize"]
+    groups = [f'"{name}": {name}' for name in [*defaults, *options]]
+    signature = ["self", "params", *arguments, "*", "weight_decay=0.0", "maximize=False"]
+    return f"""{bracketed("def __init__(", signature, "):", INDENT)}
+        if lr < 0:
+            raise ValueError(f"lr must not be negative, got {{lr}}")
+        if weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {{weight_decay}}")
+{bracketed("defaults = {", groups, "}", INDENT * 2)}
+        super().__init__(params, defaults)
+"""
+
+
+_STEP = '''    @torch.no_grad()
+    def step(self, closure=None):
+        """Advance every parameter that has a gradient; returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._step_tensor(param, group)
+        return loss
+'''
+
+
+def _step_tensor(body: Body) -> str:
+    elementwise, uniform, per_tensor = (body.keys(kind) for kind in (Kind.ELEMENTWISE, Kind.UNIFORM, Kind.PER_TENSOR))
+    one, two, three = (INDENT * depth for depth in (1, 2, 3))
+    given = [{"state": "old"}.get(name, name) for name in body.arguments]
+    given += [f'group["{name}"]' for name in body.constants]
+    lines = [
+        f"{one}def _step_tensor(self, param, group):",
+        *(two + line for line in _START),
+        *_loop("state[name] = torch.zeros_like(param)", elementwise, three),
+        *_loop("state[name] = torch.zeros((), dtype=dtype, device=param.device)", per_tensor, three),
+        *_loop("state[name] = 0.0", uniform, three),
+        *(two + line for line in _INPUTS),
+        *([f'{two}t = torch.tensor(float(state["step"]), dtype=torch.float64)'] if "t" in body.arguments else []),
+        *([f"{two}old = {{}}"] if body.memory else []),
+        *_loop("old[name] = state[name].to(dtype)", [*elementwise, *per_tensor], two),
+        *_loop("old[name] = scalar(state[name])", uniform, two),
+        bracketed(f"update{', new' if body.memory else ''} = one_step(", given, ")", two),
+        *_loop("state[name] = new[name].to(param.dtype, copy=True)", elementwise, two),
+        *_loop("state[name] = new[name].to(dtype, copy=True)", per_tensor, two),
+        *_loop("state[name] = float(new[name])", uniform, two),
+        *(two + line for line in _MOVE),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _loop(action: str, keys: list[str], indent: str) -> list[str]:
+    """The action for every key: a statement if there is one key, else a loop."""
+    if len(keys) == 1:
+        return [indent + action.replace("[name]", f'["{keys[0]}"]')]
+    return [bracketed("for name in (", string_tuple(keys), "):", indent), indent + INDENT + action] if keys else []
+
+
+_START = """\
+\"\"\"Advance one parameter, in single precision at least.\"\"\"
+if param.grad.layout != torch.strided:
+    raise RuntimeError("sparse gradients are not supported")
+if param.is_complex():
+    raise RuntimeError("complex parameters are not supported")
+dtype = torch.promote_types(param.dtype, torch.float32)
+state = self.state[param]
+if not state:
+    state["step"] = 0
+""".splitlines()
+_INPUTS = """\
+state["step"] += 1
+g, w = param.grad.to(dtype), param.to(dtype)
+if group["maximize"]:
+    g = -g
+""".splitlines()
+_MOVE = """\
+if group["weight_decay"] != 0:
+    update = update - group["weight_decay"] * w
+param.copy_(w + group["lr"] * update)
+""".splitlines()
+
+
+def _load_state_dict(body: Body) -> str:
+    names = bracketed("for name in (", string_tuple(body.keys(Kind.PER_TENSOR)), "):", INDENT * 3)
+    return f'''    def load_state_dict(self, state_dict):
+        """Resume; torch would cast numbers kept for a whole tensor to the tensor's type."""
+        super().load_state_dict(state_dict)
+        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for index, param in zip(indices, params):
+            saved = state_dict["state"].get(index, {{}})
+{names}
+                if name in saved:
+                    self.state[param][name] = saved[name].to(param.device, copy=True)
+'''
+
+
+PYTHON = Exporter("python", ".py", "torch", "a torch.optim.Optimizer in one file", write_python)

@@ -1,0 +1,183 @@
+"""Exported optimizers move parameters exactly as `RuleOptimizer` does."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from export_rules import RULES, all_programs
+from hypothesis import given, settings
+from strategies import programs
+
+from closedform import Rule, RuleOptimizer, load_rule
+from closedform.export import export
+from closedform.rules import library_names
+
+SHAPES = [(), (2, 3, 2)]
+STEPS = 20
+
+
+def parameters(dtype=torch.float64, shapes=SHAPES) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def gradients(seed: int, like) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w.dtype) for w in like]
+
+
+def advance(optimizer, params, seeds=range(STEPS)) -> None:
+    for seed in seeds:
+        for param, grad in zip(params, gradients(seed, params), strict=True):
+            param.grad = grad
+        optimizer.step()
+
+
+def optimizer_class(module) -> type[torch.optim.Optimizer]:
+    (found,) = (value for value in vars(module).values() if isinstance(value, type))
+    return found
+
+
+def assert_same_state(found, expected, **tolerances) -> None:
+    """States of the same names and values; an exported file keeps what is the same everywhere as a Python number."""
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        other = torch.as_tensor(found[key], dtype=torch.as_tensor(value).dtype)
+        torch.testing.assert_close(other, torch.as_tensor(value), equal_nan=True, **tolerances)
+
+
+def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, **options) -> None:
+    ours, theirs = parameters(dtype), parameters(dtype)
+    reference = RuleOptimizer(ours, rule, foreach=False, **options)
+    exported = optimizer_class(load(export(rule, "python")))(theirs, **options)
+    advance(reference, ours)
+    advance(exported, theirs)
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.isfinite().all() or rule.name == "random"
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol, equal_nan=True)
+        assert_same_state(exported.state[a], reference.state[b], rtol=rtol, atol=atol)
+
+
+def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13) -> None:
+    module = load(export(rule, "numpy"))
+    params = parameters()
+    reference = RuleOptimizer(params, rule, lr=0.01, foreach=False)
+    arrays = [param.detach().numpy().copy() for param in params]
+    states = [module.init(w) for w in arrays]
+    with np.errstate(all="ignore"):
+        for seed in range(STEPS):
+            for index, g in enumerate(gradients(seed, params)):
+                result, states[index] = module.update(g.numpy(), arrays[index], states[index])
+                assert np.shape(result) == arrays[index].shape
+                arrays[index] = arrays[index] + 0.01 * result
+    advance(reference, params)
+    for w, state, param in zip(arrays, states, params, strict=True):
+        np.testing.assert_allclose(w, param.detach().numpy(), rtol=rtol, atol=atol)
+        assert_same_state(state, reference.state[param], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_library_rules_in_torch(load, name: str) -> None:
+    check_torch(load, load_rule(name))
+    check_torch(load, load_rule(name), lr=0.02, weight_decay=0.1, maximize=True)
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_library_rules_in_numpy(load, name: str) -> None:
+    check_numpy(load, load_rule(name))
+    assert load_rule(name).lr == load(export(name, "numpy")).LR
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_corner_of_the_language(load, name: str) -> None:
+    check_torch(load, RULES[name], lr=0.01, weight_decay=0.1)
+    check_numpy(load, RULES[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["adam", "lamb", "nadam", "lion"])
+def test_other_types(load, name: str, dtype: torch.dtype) -> None:
+    check_torch(load, load_rule(name), dtype, rtol=2e-5 if dtype is torch.float32 else 2e-2, atol=1e-6)
+
+
+@settings(max_examples=20)
+@given(program=programs)
+def test_random_rules(load, program) -> None:
+    check_torch(load, Rule("random", program, lr=0.1))
+    check_numpy(load, Rule("random", program, lr=0.1))
+
+
+@settings(max_examples=40)
+@given(program=all_programs)
+def test_random_rules_of_all_operators(load, program) -> None:
+    check_torch(load, Rule("random", program, lr=0.1))
+    check_numpy(load, Rule("random", program, lr=0.1))
+
+
+def save_and_load(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rule", ["adam", "nadam", "lion", RULES["per-tensor state"], RULES["lags"]], ids=str)
+def test_resuming_is_bit_identical(load, rule, dtype: torch.dtype) -> None:
+    kind = optimizer_class(load(export(rule, "python")))
+    params = parameters(dtype)
+    optimizer = kind(params, lr=0.01, weight_decay=0.1)
+    advance(optimizer, params, range(4))
+    saved = save_and_load({"optimizer": optimizer.state_dict(), "params": [param.detach() for param in params]})
+    copies = [torch.nn.Parameter(value.clone()) for value in saved["params"]]
+    resumed = kind(copies, lr=0.5)
+    resumed.load_state_dict(saved["optimizer"])
+    for owner, owned in ((optimizer, params), (resumed, copies)):
+        advance(owner, owned, range(4, 9))
+    for a, b in zip(copies, params, strict=True):
+        assert torch.equal(a, b)
+        for key, value in optimizer.state[b].items():
+            other = resumed.state[a][key]
+            same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+            assert same
+            assert getattr(value, "dtype", None) == getattr(other, "dtype", None)
+
+
+def test_groups_schedulers_and_closure(load) -> None:
+    kind = optimizer_class(load(export("momentum", "python")))
+    first, second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = kind([{"params": [("a", first)], "lr": 1.0}, {"params": [("b", second)], "beta": 0.0}], lr=0.5)
+    assert [group["beta"] for group in optimizer.param_groups] == [0.9, 0.0]
+    assert optimizer.param_groups[0]["param_names"] == ["a"]
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = first.sum() + second.sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure).detach()) == 4.0
+    scheduler.step()
+    optimizer.step(closure)
+    torch.testing.assert_close(first.detach(), torch.full((2,), 1 - 1.0 - 0.5 * 1.9))
+    torch.testing.assert_close(second.detach(), torch.full((2,), 1 - 0.5 - 0.25))
+    second.grad = None
+    optimizer.step()
+    assert [optimizer.state[param]["step"] for param in (first, second)] == [3, 2]
+
+
+def test_refusals(load) -> None:
+    kind = optimizer_class(load(export("adam", "python")))
+    sparse = torch.nn.Embedding(4, 2, sparse=True)
+    sparse(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse gradients are not supported"):
+        kind(sparse.parameters()).step()
+    param = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    param.grad = torch.ones_like(param)
+    with pytest.raises(RuntimeError, match="complex parameters are not supported"):
+        kind([param]).step()
+    for options in ({"lr": -1.0}, {"weight_decay": -1.0}):
+        with pytest.raises(ValueError, match="must not be negative"):
+            kind([torch.nn.Parameter(torch.ones(2))], **options)
