@@ -1,0 +1,94 @@
+"""From an equation over columns to a whole rule: the columns' own recurrences and the further states come along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from string import ascii_lowercase
+from typing import Any
+
+from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants
+from closedform.lang import INPUTS, Expr, Number, Program, Symbol, apply, rename, transform
+from closedform.rules import Rule
+
+
+def compose_rule(
+    name: str, candidate: Candidate, source: Program, provenance: Mapping[str, Any], results: Mapping[str, Any]
+) -> Rule:
+    """A rule from an equation over a recording's signals.
+
+    The fitted constants become c1, c2, ...; averages and further states become states of the rule, with decays of their
+    own: so all can be meta-tuned. Recurrences that the equation does not need are left out.
+
+    Args:
+        name: The rule's name.
+        candidate: The equation.
+        source: The recording's program.
+        provenance, results: As in `Rule`.
+    """
+    candidate = candidate.live
+    fresh = state_names(candidate, source)
+    constants = dict(source.constants)
+    numbers = _fresh_constants({*source.constants, *source.state, *source.where, *INPUTS})
+
+    def lifted(expr: Expr) -> Expr:
+        found, values = lift_constants(rename(expr, fresh))
+        chosen = [next(numbers) for _ in values]
+        constants.update(zip(chosen, values, strict=True))
+        return rename(found, {constant_name(index): name for index, name in enumerate(chosen)})
+
+    update = lifted(candidate.expr)
+    state = dict(source.state)
+    for label, average in candidate.averages.items():
+        constants[f"d_{fresh[label]}"] = average.decay
+        state[fresh[label]] = _average_recurrence(fresh[label], average, source)
+    for label, expr in candidate.recurrences.items():
+        state[fresh[label]] = in_old_states(lifted(expr), source)
+    return Rule(name, Program(constants, state, source.where, {"update": update}).live, 1.0, dict(provenance), dict(results))
+
+
+def in_old_states(expr: Expr, program: Program) -> Expr:
+    """A signal's value now, written as a state's recurrence reads things: over inputs, constants and old states.
+
+    Named values are put in, and the program's states are replaced by their recurrences.
+    """
+
+    def leaf(node: Expr) -> Expr:
+        if isinstance(node, Symbol) and node.name in program.where:
+            return in_old_states(program.where[node.name], program)
+        if isinstance(node, Symbol) and node.name in program.state:
+            return program.state[node.name]
+        return node
+
+    return transform(expr, leaf)
+
+
+def state_names(candidate: Candidate, source: Program) -> dict[str, str]:
+    """What a candidate's averages and further states are called in its rule.
+
+    Without the decays that labels tell, which no longer hold once fitted: ``avg_m_tilde``, ``avg_m_tilde_b``, ``s1``.
+    """
+    taken = {*source.constants, *source.state, *source.where, *INPUTS}
+    fresh: dict[str, str] = {}
+    wanted = {label: average.stem for label, average in candidate.averages.items()} | dict.fromkeys(candidate.recurrences)
+    for label, stem in wanted.items():
+        options = (f"s{n}" for n in range(1, 99)) if stem is None else (stem, *(f"{stem}_{x}" for x in ascii_lowercase[1:]))
+        fresh[label] = next(name for name in options if not {name, f"d_{name}"} & taken)
+        taken.add(fresh[label])
+    return fresh
+
+
+def _fresh_constants(taken: set[str]) -> Iterator[str]:
+    number = 0
+    while True:
+        number += 1
+        if f"c{number}" not in taken:
+            yield f"c{number}"
+
+
+def _average_recurrence(state: str, average: Average, source: Program) -> Expr:
+    decay = Symbol(f"d_{state}")
+    signal = in_old_states(Symbol(average.signal), source)
+    if average.transform:
+        signal = apply(average.transform, signal)
+    kept = apply("mul", decay, Symbol(state))
+    return apply("add", kept, apply("mul", apply("sub", Number(1), decay), signal))

@@ -1,0 +1,105 @@
+"""What a distillation is asked for, and how it reports on itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from closedform._names import unknown_name_message
+from closedform.errors import DistillationError, OptionError
+from closedform.lang import OPERATORS
+
+DEFAULT_OPERATORS = ("add", "sub", "mul", "div", "tanh", "exp", "square", "ssqrt", "abs", "min", "max")
+DEFAULT_DECAYS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """How to distil.
+
+    Attributes:
+        time_limit: Seconds; a guard. The search is bounded by ``generations``, so that one seed gives one hall of fame
+            wherever the limit is not reached. 0: the quick stages only.
+        seed: Chooses the held-out episodes and drives the search.
+        max_complexity: Nodes that an equation may have.
+        max_state_cost: Buffers a parameter that a rule may keep; None: any.
+        generations: Generations of genetic programming.
+        population: Its individuals.
+        rows: Rows that it sees; all rows fit the constants afterwards.
+        operators: Names of the language's operators that it may use.
+        decays: Decays of the moving averages offered as further states; their best values are fitted. Empty: none.
+        test_fraction: Share of the episodes that is held out.
+        nonfinite_limit: Share of rows with NaN or infinity up to which they are left out; past it they are refused.
+        threads: Threads of the search; the result does not depend on them.
+
+    Raises:
+        OptionError: a value makes no sense.
+        DistillationError: an operator is not one of the language.
+    """
+
+    time_limit: float = 60.0
+    seed: int = 0
+    max_complexity: int = 40
+    max_state_cost: int | None = None
+    generations: int = 30
+    population: int = 1000
+    rows: int = 1500
+    operators: tuple[str, ...] = DEFAULT_OPERATORS
+    decays: tuple[float, ...] = DEFAULT_DECAYS
+    test_fraction: float = 0.25
+    nonfinite_limit: float = 0.05
+    threads: int = min(2, os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        if not self.time_limit >= 0:
+            raise OptionError(f"time_limit must be seconds, at least 0, not {self.time_limit!r}")
+        counts = {"max_complexity": 1, "generations": 0, "population": 10, "rows": 20, "threads": 1, "seed": 0}
+        counts |= {} if self.max_state_cost is None else {"max_state_cost": 0}
+        for name, least in counts.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        if not 0 < self.test_fraction < 1 or not 0 <= self.nonfinite_limit < 1:
+            raise OptionError("test_fraction and nonfinite_limit are shares: between 0 and 1")
+        if any(not 0 < decay < 1 for decay in self.decays):
+            raise OptionError(f"decays must lie between 0 and 1, not {list(self.decays)}")
+        for name in self.operators:
+            if name not in OPERATORS:
+                raise DistillationError(unknown_name_message("operator", name, OPERATORS))
+
+    def with_options(self, options: dict[str, Any]) -> DistillConfig:
+        """The same with some fields replaced.
+
+        Raises:
+            OptionError: there is no such field; suggests the nearest.
+        """
+        known = {entry.name: entry for entry in dataclasses.fields(self)}
+        for name in options:
+            if name not in known:
+                raise OptionError(unknown_name_message("option of distill", name, known))
+        return dataclasses.replace(self, **options)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a distillation stands.
+
+    Attributes:
+        stage: The stage at work.
+        generation: Generations of genetic programming done.
+        seconds: Seconds since the start.
+        best_error: 1 - R^2 of the best equation so far, on the rows that the stage sees.
+        best_equation: That equation's text.
+    """
+
+    stage: str
+    generation: int
+    seconds: float
+    best_error: float
+    best_equation: str
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]

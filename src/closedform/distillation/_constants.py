@@ -1,0 +1,113 @@
+"""An equation's constants: fit them on all rows, decays of averages included, prune what is not worth its nodes, round.
+
+Constants are fitted by Levenberg-Marquardt (SciPy) in the update's own units divided by its spread. Whole numbers up to
+3 are the equation's form (the 2 of x**2, the 1 of 1 + x**2) and stay.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants
+from closedform.distillation._data import Data
+from closedform.distillation._fit import Fit
+from closedform.distillation._tidy import tidy
+from closedform.lang import Apply, Expr, Number, apply, complexity
+
+DIGITS = (3, 4, 5, 6)
+"""Significant digits tried, fewest first."""
+ROUNDING_LOSS = 1e-3
+"""Share by which rounding may raise the training error."""
+
+
+def refine(candidate: Candidate, data: Data, evaluations: int = 15) -> Candidate:
+    """Fit a candidate's constants, and its averages' decays, to all training rows.
+
+    Args:
+        candidate: Where to start.
+        data: The data.
+        evaluations: Steps of the fit, at most.
+
+    Returns:
+        The fitted candidate, or the one given if the fit is no better.
+    """
+    fit = Fit(candidate, data)
+    if not fit.size:
+        return candidate
+    before = fit.residuals(np.zeros(fit.size))
+    with np.errstate(all="ignore"):
+        result = least_squares(
+            fit.residuals, np.zeros(fit.size), fit.jacobian, x_scale="jac", max_nfev=evaluations, ftol=1e-10, xtol=1e-12
+        )
+    better = 2 * result.cost < float(before @ before)
+    return fit.candidate_at(result.x) if better else candidate
+
+
+def prune(candidate: Candidate, data: Data, tolerance: float, steps: int = 8) -> list[Candidate]:
+    """Take out the least useful part again and again, fitting the rest anew each time.
+
+    Args:
+        candidate: A fitted candidate.
+        data: The data.
+        tolerance: Stop when 1 - R^2 on the training rows has grown by more than this.
+        steps: Parts to take out, at most.
+
+    Returns:
+        The smaller candidates met on the way, each fitted.
+    """
+    found: list[Candidate] = []
+    limit = data.error(candidate, data.train) + tolerance
+    for _ in range(steps):
+        smaller = [replace(candidate, expr=tidy(expr)) for expr in _reductions(candidate.expr)]
+        smaller = [option for option in smaller if complexity(option.expr) < complexity(candidate.expr)]
+        if not smaller:
+            break
+        promising = sorted(smaller, key=functools.partial(data.error, part=data.train))[:2]
+        candidate = min(
+            (refine(option, data, evaluations=8) for option in promising),
+            key=functools.partial(data.error, part=data.train),
+        )
+        if not data.error(candidate, data.train) <= limit:
+            break
+        found.append(candidate)
+    return found
+
+
+def _reductions(expr: Expr) -> Iterator[Expr]:
+    """The expression with one operator replaced by one of its arguments (negated, for the second of a difference)."""
+    if not isinstance(expr, Apply):
+        return
+    for index, arg in enumerate(expr.args):
+        if not isinstance(arg, Number):
+            yield apply("neg", arg) if expr.op == "sub" and index == 1 else arg
+        for smaller in _reductions(arg):
+            yield apply(expr.op, *expr.args[:index], smaller, *expr.args[index + 1 :])
+
+
+def round_constants(candidate: Candidate, data: Data) -> Candidate:
+    """The candidate with as few significant digits as cost next to nothing on the training rows."""
+    limit = data.error(candidate, data.train) * (1 + ROUNDING_LOSS) + 1e-9
+    for digits in DIGITS:
+        rounded = _rounded(candidate, digits)
+        if data.error(rounded, data.train) <= limit:
+            return rounded
+    return candidate
+
+
+def _rounded(candidate: Candidate, digits: int) -> Candidate:
+    averages = {
+        name: replace(average, decay=round(1 - float(f"{1 - average.decay:.{digits}g}"), 12))
+        for name, average in candidate.averages.items()
+    }
+    recurrences = {name: _rounded_expr(expr, digits) for name, expr in candidate.recurrences.items()}
+    return replace(candidate, expr=_rounded_expr(candidate.expr, digits), averages=averages, recurrences=recurrences)
+
+
+def _rounded_expr(expr: Expr, digits: int) -> Expr:
+    lifted, values = lift_constants(expr)
+    return put_constants(lifted, {constant_name(k): float(f"{value:.{digits}g}") for k, value in enumerate(values)})

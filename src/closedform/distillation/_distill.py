@@ -1,0 +1,227 @@
+"""Distillation: from a recording to a hall of fame of rules.
+
+Quick stages first, then the back end's search over the columns and the states that the quick stages chose; all
+proposals meet on one front. Those on it are fitted to all training rows, pruned, rounded, and judged on episodes that
+nothing was fitted to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from closedform._names import lookup
+from closedform._version import __version__
+from closedform.distillation._candidate import Candidate
+from closedform.distillation._compose import compose_rule, state_names
+from closedform.distillation._config import DistillConfig, OnProgress, Progress
+from closedform.distillation._constants import prune, refine, round_constants
+from closedform.distillation._data import Data, prepare, subset
+from closedform.distillation._hall import Entry, HallOfFame, non_dominated
+from closedform.distillation._operon import Found, OperonBackend
+from closedform.distillation._pool import Pool
+from closedform.distillation._stages import STAGES
+from closedform.errors import RuleError
+from closedform.lang import Expr, Symbol, complexity, names, rename, to_text, transform
+from closedform.trajectories import Trajectories
+
+SEARCH_STATES = 6
+"""Averages and further states that the back end's search is given, besides the columns."""
+SEARCH_COLUMNS = 64
+"""Columns that it is given at most, the earliest lags first."""
+REFINE_AT_MOST, PRUNE_AT_MOST = 24, 6
+"""Candidates of the front, best first, that are fitted and pruned."""
+PRUNE_TOLERANCE = 0.02
+"""R^2 that pruning may cost in all."""
+SOLVED = 1e-9
+"""1 - R^2 at which no search is needed any more."""
+FINISHING_SHARE = 0.25
+"""Share of the time limit kept for fitting, pruning and rounding."""
+
+
+class Backend(Protocol):
+    """A symbolic regression engine."""
+
+    @property
+    def name(self) -> str:
+        """Its name; the stage of what it finds."""
+
+    def search(
+        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
+    ) -> Iterator[Found]:
+        """Equations over the columns, front by front, until ``config.generations`` or ``deadline`` is reached."""
+
+
+@dataclass(frozen=True)
+class NoSearch:
+    """The quick stages alone: the paper's family psi(G; W) and its kin."""
+
+    name: str = "sparse"
+
+    def search(
+        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
+    ) -> Iterator[Found]:
+        return iter(())
+
+
+BACKENDS: dict[str, Backend] = {"operon": OperonBackend(), "sparse": NoSearch()}
+
+
+def distill(
+    trajectories: Trajectories,
+    backend: str = "operon",
+    config: DistillConfig | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> HallOfFame:
+    """Distil a recording into rules.
+
+    Args:
+        trajectories: The recording.
+        backend: A name in ``BACKENDS``.
+        config: How to distil.
+        on_progress: Called after every stage and every few generations.
+        name: The rules' name; by default the optimizer's, with "-distilled".
+        options: Fields of `DistillConfig` by name, in place of ``config``'s: ``time_limit``, ``seed``, ...
+
+    Returns:
+        The hall of fame. An interrupt from the keyboard ends the search, not the function: what was found is returned.
+
+    Raises:
+        DistillationError: the data or an operator cannot be used.
+        OptionError: an option makes no sense.
+        UnknownNameError: no such back end.
+    """
+    config = (config or DistillConfig()).with_options(options)
+    engine = lookup("back end", backend, BACKENDS)
+    distillation = _Distillation(prepare(trajectories, config), config, on_progress)
+    try:
+        distillation.run(engine)
+    except KeyboardInterrupt:
+        distillation.notes.append("interrupted: the best so far")
+    return distillation.hall(name or f"{_optimizer(trajectories)}-distilled"[:200], engine.name)
+
+
+@dataclass
+class _Distillation:
+    data: Data
+    config: DistillConfig
+    on_progress: OnProgress | None
+    notes: list[str] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.pool = Pool(self.data, self.config)
+        self.search_until = self.start + self.config.time_limit * (1 - FINISHING_SHARE)
+        self.finish_until = self.start + self.config.time_limit
+
+    def run(self, engine: Backend) -> None:
+        for stage, propose in STAGES.items():
+            if self.pool.least_error > SOLVED:
+                self.pool.add(propose(self.data, self.config))
+                self.refine(self.search_until)
+                self.report(stage)
+        if self.pool.least_error > SOLVED:
+            self.search(engine)
+        self.refine(self.finish_until)
+        self.prune()
+        self.pool.keep_only([round_constants(candidate, self.data) for candidate in self.pool.front()])
+        self.report("finished")
+
+    def refine(self, deadline: float) -> None:
+        """Fit the front's candidates that have not been fitted yet."""
+        for candidate in self.pool.best(REFINE_AT_MOST):
+            if time.monotonic() < deadline and candidate not in self.pool.fitted:
+                better = refine(candidate, self.data)
+                self.pool.add([better])
+                self.pool.fitted |= {candidate, better}
+
+    def prune(self) -> None:
+        for candidate in self.pool.best(PRUNE_AT_MOST):
+            if time.monotonic() < self.finish_until:
+                self.pool.add(prune(candidate, self.data, PRUNE_TOLERANCE))
+
+    def search(self, engine: Backend) -> None:
+        rows = subset(self.data.train, self.config.rows, self.config.seed)
+        columns = self.data.columns[:SEARCH_COLUMNS]
+        states = self.chosen_states()
+        values = {column.name: self.data.train.columns[column.name][rows].numpy() for column in columns}
+        for label, owner in states.items():
+            values[label] = self.data.train.values(owner)[label][rows].numpy()
+        written: dict[str, Expr] = {column.name: column.expr for column in columns}
+
+        def whole(expr: Expr) -> Candidate:
+            expr = transform(expr, lambda node: written.get(node.name, node) if isinstance(node, Symbol) else node)
+            owners = [states[label] for label in states if label in names(expr)]
+            averages = {name: average for owner in owners for name, average in owner.averages.items()}
+            recurrences = {name: value for owner in owners for name, value in owner.recurrences.items()}
+            return Candidate(expr, averages, recurrences, engine.name).live
+
+        for found in engine.search(values, self.data.train.y[rows].numpy(), self.config, self.search_until):
+            self.pool.add(whole(expr) for expr in found.front)
+            self.report(engine.name, found.generation)
+
+    def chosen_states(self) -> dict[str, Candidate]:
+        """Averages and states of the front's candidates, the best one's first; with the candidate that has them."""
+        chosen: dict[str, Candidate] = {}
+        for candidate in self.pool.best(len(self.pool.scores)):
+            for label in (*candidate.averages, *candidate.recurrences):
+                clash = any(set(candidate.recurrences) & set(owner.recurrences) for owner in chosen.values())
+                new = label in names(candidate.expr) and label not in chosen and len(chosen) < SEARCH_STATES
+                if new and not (label in candidate.recurrences and clash):
+                    chosen[label] = candidate
+        return chosen
+
+    def report(self, stage: str, generation: int = 0) -> None:
+        if self.on_progress is not None and self.pool.scores:
+            (best,) = self.pool.best(1)
+            seconds = time.monotonic() - self.start
+            self.on_progress(Progress(stage, generation, seconds, self.pool.least_error, to_text(best.expr)))
+
+    def hall(self, name: str, backend: str) -> HallOfFame:
+        found = [self.entry(candidate, name) for candidate in self.pool.scores]
+        config = dataclasses.asdict(self.config)
+        provenance = {
+            "recording": dict(self.data.trajectories.provenance),
+            "backend": backend,
+            "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+            "held_out": self.data.held_out,
+            "notes": [*self.data.notes, *self.notes],
+            "seconds": round(time.monotonic() - self.start, 2),
+            "versions": {"closedform": __version__},
+        }
+        return HallOfFame(non_dominated(entry for entry in found if entry is not None), provenance)
+
+    def entry(self, candidate: Candidate, name: str) -> Entry | None:
+        error, score = self.data.error(candidate, self.data.test), self.pool.scores[candidate]
+        if not math.isfinite(error):
+            return None
+        source = self.data.trajectories.source
+        results = {"r2": round(1 - error, 6), "r2_train": round(1 - score.error, 6), "complexity": score.complexity}
+        provenance = {
+            "source": "distilled by closedform",
+            "optimizer": _optimizer(self.data.trajectories),
+            "tasks": list(self.data.trajectories.provenance.get("tasks", [])),
+            "stage": candidate.stage,
+            "seed": self.config.seed,
+        }
+        try:
+            rule = compose_rule(name, candidate, source, provenance, results)
+        except RuleError:  # past the language's limits
+            return None
+        text = to_text(rename(candidate.expr, state_names(candidate.live, source)))
+        return Entry(rule, text, error, score.error, complexity(candidate.expr), rule.state_cost, candidate.stage)
+
+
+def _optimizer(trajectories: Trajectories) -> str:
+    described = trajectories.provenance.get("optimizer", {})
+    known = described.get("name") if isinstance(described, dict) else None
+    return str(known or "optimizer")

@@ -1,0 +1,111 @@
+"""A candidate's constants as the unknowns of a least-squares problem.
+
+Unknowns are steps from where the constants stand, each in units of its size, so all are of order 1. A decay moves in the
+logarithm of d/(1 - d) and so stays between 0 and 1. Derivatives are differences; those through coupled recurrences are
+computed for all constants in one run, side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants, put_constants
+from closedform.distillation._data import BIG, Data
+from closedform.distillation._tape import Tape, run_recurrences
+from closedform.lang import Expr
+
+STEP = 1e-6
+"""Difference for derivatives, in units of a constant's size."""
+RECURRENT_STEP = 1e-3
+"""The same where states are run in single precision."""
+SMALLEST = 0.05
+"""A constant inside a recurrence moves at least in units of this, so that one near 0 can leave it."""
+
+
+class Fit:
+    """Residuals of a candidate, in standard deviations of the update, as a function of the unknowns.
+
+    Attributes:
+        size: The number of unknowns: constants of the equation, of its recurrences, and averages' decays.
+    """
+
+    def __init__(self, candidate: Candidate, data: Data) -> None:
+        self._data = data
+        self._candidate = candidate.live
+        exprs: dict[str, Expr] = {}
+        self._start: list[float] = []
+        for label, expr in {"": self._candidate.expr, **self._candidate.recurrences}.items():
+            exprs[label], values = lift_constants(expr, len(self._start))
+            self._start += values
+        self._expr = exprs.pop("")
+        self._recurrences = exprs
+        least = SMALLEST if exprs else 0.0
+        self._units = [max(abs(value), least) for value in self._start]
+        self._decays = list(self._candidate.averages)
+        self.size = len(self._start) + len(self._decays)
+        self._tape = Tape([self._expr])
+
+    def candidate_at(self, x: np.ndarray) -> Candidate:
+        """The candidate with the constants at ``x``, [size]."""
+        values = {constant_name(index): value for index, value in enumerate(self._constants(x))}
+        recurrences = {name: put_constants(expr, values) for name, expr in self._recurrences.items()}
+        expr = put_constants(self._expr, values)
+        return replace(self._candidate, expr=expr, averages=self._averages(x), recurrences=recurrences)
+
+    def residuals(self, x: np.ndarray) -> np.ndarray:
+        """(prediction - update) / standard deviation at the training rows, [N]."""
+        return self._residuals([x])[0].numpy()
+
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
+        """Derivatives of the residuals by the unknowns, [N, size]."""
+        step = RECURRENT_STEP if self._recurrences else STEP
+        points = [x, *(x + step * unit for unit in np.eye(self.size))]
+        if self._recurrences:
+            values = self._residuals(points)
+        else:
+            values = torch.cat([self._residuals([point]) for point in points])
+        return ((values[1:] - values[0]) / step).T.numpy()
+
+    def _residuals(self, points: list[np.ndarray]) -> Tensor:
+        part = self._data.train
+        values: dict[str, Tensor] = dict(part.columns)
+        table = [self._constants(point) for point in points]
+        for index in range(len(self._start)):
+            values[constant_name(index)] = torch.tensor([[row[index]] for row in table], dtype=torch.float64)
+        for name in self._decays:
+            values[name] = torch.stack([part.average(self._averages(point)[name]) for point in points])
+        values |= self._states(values, len(points))
+        (predicted,) = self._tape.run(values)
+        difference = (predicted.expand(len(points), len(part.y)) - part.y) / self._data.scale
+        return torch.nan_to_num(difference, BIG, BIG, -BIG).clamp(-BIG, BIG)
+
+    def _states(self, constants: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
+        if not self._recurrences:
+            return {}
+        part = self._data.train
+        signals = part.sequences(self._recurrences.values())
+        fixed = {name: value.to(torch.float32) for name, value in constants.items() if name.startswith("cf_")}
+        history = run_recurrences(self._recurrences, signals, fixed, batch)
+        return {name: part.pick(values).to(torch.float64) for name, values in history.items()}
+
+    def _constants(self, x: np.ndarray) -> list[float]:
+        return [value + unit * float(step) for value, unit, step in zip(self._start, self._units, x, strict=False)]
+
+    def _averages(self, x: np.ndarray) -> dict[str, Average]:
+        return {
+            name: replace(average, decay=_moved_decay(average.decay, float(step)))
+            for (name, average), step in zip(self._candidate.averages.items(), x[len(self._start) :], strict=True)
+        }
+
+
+def _moved_decay(decay: float, step: float) -> float:
+    if step == 0:
+        return decay
+    odds = math.log(decay / (1 - decay)) + step
+    return min(max(1 / (1 + math.exp(-max(min(odds, 50.0), -50.0))), 1e-4), 0.9999)

@@ -1,0 +1,203 @@
+"""The hall of fame: equations of which none is beaten in error, complexity and state cost at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from closedform._files import read_json, write_text
+from closedform.errors import CheckpointError, DistillationError, RuleError
+from closedform.rules import Rule
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMAT = "closedform.hall/1"
+TOLERANCE = 0.01
+"""R^2 that the smallest equation chosen may lack (paper, definition of MC)."""
+MAX_ENTRIES = 10_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One equation.
+
+    Attributes:
+        rule: The whole rule.
+        equation: The update over the recording's columns, as text.
+        error: 1 - R^2 on the held-out rows, predictions clipped to the training updates' range.
+        train_error: The same on the training rows.
+        complexity: Nodes of the equation in its columns; an average counts as the one name that it is.
+        state_cost: Buffers a parameter that the rule keeps.
+        stage: Which stage made it.
+    """
+
+    rule: Rule
+    equation: str
+    error: float
+    train_error: float
+    complexity: int
+    state_cost: int
+    stage: str
+
+    @property
+    def r2(self) -> float:
+        """R^2 on the held-out rows."""
+        return 1 - self.error
+
+
+@dataclass(frozen=True)
+class HallOfFame:
+    """A distillation's outcome.
+
+    Attributes:
+        entries: Non-dominated over (error, complexity, state cost); by complexity, then state cost.
+        provenance: What was distilled, with which options; what was left out. Any JSON object.
+    """
+
+    entries: tuple[Entry, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def best(self) -> Entry:
+        """The entry of least error.
+
+        Raises:
+            DistillationError: the hall is empty.
+        """
+        if not self.entries:
+            raise DistillationError("the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit")
+        return min(self.entries, key=lambda entry: (entry.error, entry.complexity, entry.state_cost))
+
+    @property
+    def mapping_complexity(self) -> int:
+        """MC: the complexity of the smallest equation within 0.01 of the best R^2 (paper, ours)."""
+        return self.choose().complexity
+
+    def choose(
+        self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
+    ) -> Entry:
+        """The smallest entry whose R^2 is within ``tolerance`` of the best one's.
+
+        Args:
+            max_complexity, max_state_cost: Only entries up to these are looked at.
+            tolerance: In units of R^2.
+
+        Raises:
+            DistillationError: no entry is small enough.
+        """
+        most, cost = _limit(max_complexity), _limit(max_state_cost)
+        allowed = [entry for entry in self.entries if entry.complexity <= most and entry.state_cost <= cost]
+        if not allowed:
+            raise DistillationError(
+                f"no equation has at most {most:g} nodes and {cost:g} buffers a parameter: raise the limits"
+            )
+        limit = min(entry.error for entry in allowed) + tolerance
+        close = [entry for entry in allowed if entry.error <= limit]
+        return min(close, key=lambda entry: (entry.complexity, entry.state_cost, entry.error))
+
+    def select(
+        self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
+    ) -> Rule:
+        """The rule of the entry that `choose` returns."""
+        return self.choose(max_complexity=max_complexity, max_state_cost=max_state_cost, tolerance=tolerance).rule
+
+    def table(self) -> Table:
+        """For printing with rich: one line an entry, the chosen one marked."""
+        from rich.table import Table
+
+        table = Table("", "R² held out", "nodes", "state", "stage", "update")
+        chosen = self.choose() if self.entries else None
+        for entry in self.entries:
+            cells = (f"{entry.r2:.4f}", str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
+            table.add_row("*" if entry is chosen else "", *cells)
+        return table
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back to an equal hall."""
+        entries = [
+            {
+                "equation": entry.equation,
+                "error": entry.error,
+                "train_error": entry.train_error,
+                "complexity": entry.complexity,
+                "state_cost": entry.state_cost,
+                "stage": entry.stage,
+                "rule": json.loads(entry.rule.to_json()),
+            }
+            for entry in self.entries
+        ]
+        document = {"format": FORMAT, "provenance": dict(self.provenance), "entries": entries}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> HallOfFame:
+        """Read a hall's text.
+
+        Raises:
+            CheckpointError: not a hall of fame of this version, or malformed.
+        """
+        try:
+            return cls._read(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"not a hall of fame, or damaged: {str(error)[:160]}") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the hall as JSON, atomically."""
+        write_text(Path(path), self.to_json())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> HallOfFame:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, too large or damaged.
+        """
+        return cls.from_json(json.dumps(read_json(Path(path), what="hall of fame")))
+
+    @classmethod
+    def _read(cls, document: Any) -> HallOfFame:
+        if document["format"] != FORMAT or len(document["entries"]) > MAX_ENTRIES:
+            raise ValueError(f"the format must be {FORMAT!r}, with at most {MAX_ENTRIES} entries")
+        return cls(tuple(_read_entry(entry) for entry in document["entries"]), dict(document["provenance"]))
+
+
+def non_dominated(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries that no other one equals or beats in error, complexity and state cost at once, in order.
+
+    A larger or costlier equation must lower the error by more than 0.1 % and 1e-7.
+    """
+    ordered = sorted(entries, key=lambda entry: (entry.complexity, entry.state_cost, entry.error, entry.equation))
+    kept: list[Entry] = []
+    for entry in ordered:
+        if not any(other.error <= entry.error * 1.001 + 1e-7 and other.state_cost <= entry.state_cost for other in kept):
+            kept.append(entry)
+    return tuple(kept)
+
+
+def _limit(value: int | None) -> float:
+    return math.inf if value is None else value
+
+
+def _read_entry(document: Mapping[str, Any]) -> Entry:
+    numbers: Sequence[tuple[str, Callable[[Any], Any]]] = (
+        ("error", float),
+        ("train_error", float),
+        ("complexity", int),
+        ("state_cost", int),
+        ("equation", str),
+        ("stage", str),
+    )
+    try:
+        rule = Rule.from_json(json.dumps(document["rule"]))
+    except RuleError as error:
+        raise ValueError(str(error)) from None
+    return Entry(rule=rule, **{name: read(document[name]) for name, read in numbers})

@@ -1,0 +1,126 @@
+"""The proposals of all stages on one front: judged on the training rows, tidied, kept if finite and small enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from closedform.distillation._compose import compose_rule
+from closedform.distillation._candidate import Candidate
+from closedform.distillation._config import DistillConfig
+from closedform.distillation._data import Data, at_rows
+from closedform.distillation._tidy import tidy
+from closedform.errors import RuleError
+from closedform.lang import Apply, Expr, Number, apply, complexity, lags, names
+
+FLOOR = 1e-8
+"""Added to a denominator that is 0 at rest, in units of its mean over the training rows."""
+
+
+@dataclass(frozen=True, order=True)
+class Score:
+    """How good a candidate is on the training rows: 1 - R^2, nodes, buffers a parameter."""
+
+    error: float
+    complexity: int
+    state_cost: int
+
+
+@dataclass
+class Pool:
+    """Candidates met so far.
+
+    Attributes:
+        data: The data.
+        config: Limits of complexity and state cost.
+        scores: The candidates that were kept.
+        fitted: Those of them whose constants have been fitted to all training rows.
+    """
+
+    data: Data
+    config: DistillConfig
+    scores: dict[Candidate, Score] = field(default_factory=dict)
+    fitted: set[Candidate] = field(default_factory=set)
+    _costs: dict[frozenset[object], int] = field(default_factory=dict)
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        """Judge candidates and keep those that are usable."""
+        most = math.inf if self.config.max_state_cost is None else self.config.max_state_cost
+        for proposed in candidates:
+            candidate = self._usable(replace(proposed, expr=tidy(proposed.expr)).live)
+            if candidate is None or candidate in self.scores:
+                continue
+            error, cost = self.data.error(candidate, self.data.train), self._cost(candidate)
+            if math.isfinite(error) and cost <= most:
+                self.scores[candidate] = Score(error, complexity(candidate.expr), cost)
+
+    def keep_only(self, candidates: Iterable[Candidate]) -> None:
+        """Judge candidates and forget all others."""
+        self.scores.clear()
+        self.add(candidates)
+
+    def front(self) -> list[Candidate]:
+        """Candidates that no other one beats in error, complexity and state cost at once, smallest first."""
+        kept: list[tuple[Score, Candidate]] = []
+        order = sorted(self.scores.items(), key=lambda item: (item[1].complexity, item[1].state_cost, item[1].error))
+        for candidate, score in order:
+            beaten = any(
+                other.error <= score.error * (1 + 1e-6) and other.state_cost <= score.state_cost for other, _ in kept
+            )
+            if not beaten:
+                kept.append((score, candidate))
+        return [candidate for _, candidate in kept]
+
+    def best(self, count: int) -> list[Candidate]:
+        """The front's candidates of least error."""
+        return sorted(self.front(), key=lambda candidate: self.scores[candidate])[:count]
+
+    @property
+    def least_error(self) -> float:
+        """1 - R^2 of the best candidate on the training rows; infinite if there is none."""
+        return min((score.error for score in self.scores.values()), default=math.inf)
+
+    def _usable(self, candidate: Candidate) -> Candidate | None:
+        """The candidate, perhaps with denominators kept off 0; None if it is too large, constant or cannot be saved."""
+        if not names(candidate.expr) and not lags(candidate.expr):
+            return None
+        if not _finite_at_rest(candidate, self.data):
+            candidate = replace(candidate, expr=_guarded(candidate.expr, candidate, self.data))
+            if not _finite_at_rest(candidate, self.data):
+                return None
+        return candidate if complexity(candidate.expr) <= self.config.max_complexity else None
+
+    def _cost(self, candidate: Candidate) -> int:
+        read = names(candidate.expr)
+        states = frozenset(value for name, value in candidate.averages.items() if name in read)
+        key = frozenset((*read, *lags(candidate.expr).items(), *states, *candidate.recurrences.items()))
+        if key not in self._costs:
+            source = self.data.trajectories.source
+            try:
+                self._costs[key] = compose_rule("cost", candidate, source, {}, {}).state_cost
+            except RuleError:  # past the language's limits
+                self._costs[key] = 10**9
+        return self._costs[key]
+
+
+def _finite_at_rest(candidate: Candidate, data: Data) -> bool:
+    """True if the equation is finite where all signals are 0, as for a parameter that never has a gradient."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    values = dict.fromkeys((*data.train.columns, *candidate.averages, *candidate.recurrences), zero)
+    return bool(torch.isfinite(at_rows(candidate.expr, values, 1)).all())
+
+
+def _guarded(expr: Expr, candidate: Candidate, data: Data) -> Expr:
+    """The expression with a small number added to denominators that are never negative but may be 0."""
+    if not isinstance(expr, Apply):
+        return expr
+    args = [_guarded(arg, candidate, data) for arg in expr.args]
+    if expr.op == "div" and not isinstance(args[1], Number):
+        below = data.predict(replace(candidate, expr=args[1]), data.train)
+        if bool((below >= 0).all()) and bool(torch.isfinite(below).all()):
+            args[1] = apply("add", args[1], Number(float(f"{FLOOR * float(below.mean()):.1g}")))
+    return apply(expr.op, *args)
+

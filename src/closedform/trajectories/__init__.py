@@ -1,0 +1,21 @@
+"""Trajectories: recorded features and updates of an optimizer at work, and their storage."""
+
+from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
+from closedform.trajectories._record import OnStep, RecordConfig, record
+from closedform.trajectories._storage import FORMAT, load_trajectories, save_trajectories
+from closedform.trajectories._trajectories import Trajectories
+
+__all__ = [
+    "FORMAT",
+    "Column",
+    "OnStep",
+    "RecordConfig",
+    "Trajectories",
+    "column_source",
+    "lagged",
+    "load_trajectories",
+    "record",
+    "run_source",
+    "save_trajectories",
+    "window_columns",
+]
