@@ -23,7 +23,7 @@ CURVATURES = (1.0, 0.5, 2.5, 0.01)
 
 
 class Bowl(Task):
-    """sum_i h_i w_i^2 / 2 from w_i = 1 + i, in float64; if asked, plus a random tilt a batch and a constant above it."""
+    """sum_i h_i w_i^2 / 2 from w_i = 1 + i, in float64; if asked, with a random tilt a batch, raised above 0."""
 
     name, horizon, source = "bowl", K, "this test"
     dtype = torch.float64

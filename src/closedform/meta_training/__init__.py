@@ -12,6 +12,7 @@ from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._estimator import Estimate, Estimator
 from closedform.meta_training._flat import FlatParams
 from closedform.meta_training._meta_train import Progress, meta_train
+from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._problem import DifferentiableProblem, Problem
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
@@ -22,6 +23,8 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {"truncated-bptt": TruncatedBP
 __all__ = [
     "ESTIMATORS",
     "OBJECTIVES",
+    "TUNING",
+    "TUNING_UNROLL",
     "Carry",
     "DifferentiableProblem",
     "Estimate",
@@ -36,6 +39,7 @@ __all__ = [
     "TruncatedBPTT",
     "begin",
     "meta_train",
+    "meta_tune",
     "run",
     "steps",
 ]

@@ -109,7 +109,8 @@ def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], progre
     for key in ("step", "episodes_begun", "diverged", "bad_in_a_row", "best_step", "best_validation"):
         setattr(trainer, key, progress[key])
     for index, parameter in enumerate(trainer.parameters):
-        trainer.adam.state[parameter] = _part(tensors, f"adam{index}.")
+        moments = _part(tensors, f"adam{index}.")
+        trainer.adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
     trainer.slots = [
         _episode(trainer, _part(tensors, f"episode{index}."), counters)
         for index, counters in enumerate(progress["episodes"])
@@ -135,7 +136,7 @@ def _episode(trainer: Trainer, tensors: dict[str, Tensor], counters: Mapping[str
         if key in ("w", "loss", "gradient", "initial", "scale")
     }
     scale = moved.pop("scale", None)
-    state = _part(tensors, "state.")
+    state = {key: value.to(task.device) if value.dim() else value for key, value in _part(tensors, "state.").items()}
     carry = Carry(**moved, state=state, generator=generator, step=counters["step"])
     return Episode(counters["task"], counters["horizon"], Problem(task, SPLIT, scale), carry)
 

@@ -89,6 +89,11 @@ class MetaTrainResult:
     seconds: float
     history: list[dict[str, Any]] = field(repr=False)
 
+    @property
+    def first_validation(self) -> float | None:
+        """The validation before the first step; None without validation."""
+        return self.history[0].get("validation") if self.history else None
+
 
 def _check_count(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -22,6 +22,8 @@ from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.tasks import Task
 
+MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
+
 Progress = Callable[[Mapping[str, Any]], None]
 """Called after every meta-step with its record in ``metrics.jsonl``, and ``seconds``."""
 
@@ -109,7 +111,7 @@ class _Run:
         trainer.optimizer.load_state_dict(trainer.best)
         if self.out is not None:
             symbolic = isinstance(trainer.optimizer, SymbolicOptimizer)
-            save_learned_optimizer(trainer.optimizer, self.out / ("rule.json" if symbolic else "model.safetensors"))
+            save_learned_optimizer(trainer.optimizer, self.out / (RULE_FILE if symbolic else MODEL_FILE))
         return MetaTrainResult(
             optimizer=trainer.optimizer,
             step=trainer.step,
