@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from closedform.evaluation._evaluation import Entry
 from closedform.evaluation._numbers import interval, number, rate
-from closedform.evaluation._svg import BASELINE, GRID, INK, MUTED, OWN, PAPER, new_figure, styled, to_svg
+from closedform.evaluation._svg import BASELINE, GRID, INK, OWN, PAPER, new_figure, styled, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,18 +157,17 @@ class HallPoint:
 
 @styled
 def hall_of_fame(points: Sequence[HallPoint], name: str) -> str:
-    """Error against complexity, the chosen equation marked."""
+    """Error against complexity, one colour a state cost, the chosen equation marked."""
     figure, (axes,) = new_figure(WIDTH, 3.8)
     ordered = sorted(points, key=lambda point: point.complexity)
-    best = math.inf
-    front = []
-    for point in ordered:
-        if point.error < best:
-            best = point.error
-            front.append(point)
-    axes.step([p.complexity for p in front], [p.error for p in front], where="post", color=MUTED, linewidth=1)
-    for point in ordered:
-        axes.plot([point.complexity], [point.error], "o", color=OWN[0], markersize=7, markeredgecolor=PAPER)
+    costs = sorted({point.state_cost for point in ordered})
+    for cost, colour, marker in zip(costs, itertools.cycle(OWN), itertools.cycle(_MARKERS), strict=False):
+        here = [point for point in ordered if point.state_cost == cost]
+        front = [p for k, p in enumerate(here) if all(p.error < other.error for other in here[:k])]
+        axes.step([p.complexity for p in front], [p.error for p in front], where="post", color=colour, linewidth=0.9)
+        x, y = [p.complexity for p in here], [p.error for p in here]
+        label = f"{cost} buffer{'s' * (cost != 1)} a parameter"
+        axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor=PAPER, label=label)
     for point in ordered:
         if point.chosen:
             axes.plot(
@@ -181,6 +181,7 @@ def hall_of_fame(points: Sequence[HallPoint], name: str) -> str:
     _logarithmic(axes, "y")
     axes.set_xlabel("complexity (nodes)")
     axes.set_ylabel("held-out error, 1 − R²")
+    axes.legend(loc="upper right")
     described = "; ".join(f"{p.complexity} nodes, error {number(p.error, 2)}" for p in ordered)
     return to_svg(figure, name, f"Hall of fame, error against complexity: {described}.")
 

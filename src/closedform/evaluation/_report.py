@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from closedform._files import write_text
 from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._html import Column, Raw, details, element, paragraph, table
 from closedform.evaluation._numbers import duration
 from closedform.evaluation._report_results import comparison, headlines, learning_rates
-from closedform.evaluation._report_rule import HallEntry, Records, equation, hall, response, training
+from closedform.evaluation._report_rule import Records, equation, hall, response, training
 from closedform.evaluation._response import ResponseCurves
 from closedform.rules import Rule
+
+if TYPE_CHECKING:
+    from closedform.distillation import Entry as HallEntry
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from closedform.evaluation._html import Column, Raw, Row, details, element, figure, paragraph, table
 from closedform.evaluation._mathml import rule_mathml, symbol_mathml, tidy_signs
@@ -14,29 +15,16 @@ from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex,
 from closedform.learned_optimizers import lift_literals
 from closedform.rules import Rule
 
+if TYPE_CHECKING:
+    from closedform.distillation import Entry as HallEntry
+
+_EXACT = 1e-16
+"""Errors below this, down to 0, are drawn here: the axis is logarithmic."""
+_LONG_TABLE = 12
+"""Equations of a hall above which only those that are best for their size are shown at once."""
 _UNUSUAL = {"spow", "ssqrt", "slog", "relu", "clip", "greater", "where", "mean", "rms", "norm"}
 Records = Sequence[Mapping[str, Any]]
 """Records of meta-training's ``metrics.jsonl``: ``step``, ``meta_loss``, ``validation``."""
-
-
-class HallEntry(Protocol):
-    """What the report needs of a hall of fame's entry."""
-
-    @property
-    def rule(self) -> Rule:
-        """The whole rule."""
-
-    @property
-    def error(self) -> float:
-        """1 - R^2 on held-out trajectories."""
-
-    @property
-    def complexity(self) -> int:
-        """Nodes."""
-
-    @property
-    def state_cost(self) -> int:
-        """Buffers a parameter."""
 
 
 def training(records: Records, what: str, name: str) -> str:
@@ -70,24 +58,29 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
     ordered = sorted(entries, key=lambda entry: entry.complexity)
     picked = [chosen is not None and entry.rule.program == chosen.program for entry in ordered]
     points = [
-        HallPoint(entry.complexity, entry.error, entry.state_cost, here)
+        HallPoint(entry.complexity, max(entry.error, _EXACT), entry.state_cost, here)
         for entry, here in zip(ordered, picked, strict=True)
     ]
     plot = figure(
         hall_of_fame(points, "hall"),
         "Each dot is an equation found by symbolic regression. Lower is closer to the network on held-out episodes "
-        "(an error of 0.1 means R² = 0.9), further left is simpler. Complexity counts the nodes of the whole rule, its "
-        "recurrences included.",
+        "(an error of 0.1 means R² = 0.9), further left is simpler, and fewer buffers take less memory. Complexity "
+        "counts the nodes of the equation over its input features.",
     )
     columns = [Column("nodes"), Column("error, 1 − R²"), Column("buffers"), Column("update", "code")]
-    rows = [
+    rows: list[Row] = [
         (
             "chosen" if here else "",
             [count(entry.complexity), number(entry.error), count(entry.state_cost), shortened(entry.rule)],
         )
         for entry, here in zip(ordered, picked, strict=True)
     ]
-    return plot + table(columns, rows, css="wide")
+    if len(rows) <= _LONG_TABLE:
+        return plot + table(columns, rows, css="wide")
+    best = [entry.error < min((other.error for other in ordered[:k]), default=inf) for k, entry in enumerate(ordered)]
+    short = [row for row, keep, here in zip(rows, best, picked, strict=True) if keep or here]
+    everything = element("summary", f"All {len(rows)} equations") + table(columns, rows, css="wide")
+    return plot + table(columns, short, css="wide") + element("details", Raw(everything))
 
 
 def shortened(rule: Rule, limit: int = 400) -> str:
