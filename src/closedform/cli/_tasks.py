@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from closedform import tasks
@@ -13,9 +14,9 @@ from closedform.cli._app import STDOUT, DataDir, JsonFlag, app, show
 
 @app.command("tasks")
 def list_tasks(data_dir: DataDir = None, json: JsonFlag = False) -> None:
-    """List the tasks, with their sizes, the data they need, and whether it is here."""
+    """List the tasks, with their sizes, the data they need, and whether it is here. With --json, their sources too."""
     rows = [_row(name, data_dir) for name in tasks.TASKS]
-    show(rows, json, lambda: STDOUT.print(_table(rows)))
+    show(rows, json, lambda: _render(rows))
 
 
 def _row(name: str, data_dir: Path | None) -> dict[str, Any]:
@@ -32,9 +33,16 @@ def _row(name: str, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("task", "parameters", "horizon", "data", "here", "source", title="Tasks")
+def _render(rows: list[dict[str, Any]]) -> None:
+    """Print the table, which fits 80 columns, and below it what to do about the data that are not here."""
+    table = Table("task", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("parameters", justify="right")
+    table.add_column("steps", justify="right")
+    table.add_column("data")
+    table.add_column("here")
     for row in rows:
-        here = "yes" if row["available"] else f"no: {row['how_to_get_it']}"
-        table.add_row(row["name"], str(row["parameters"]), str(row["horizon"]), row["data"], here, row["source"])
-    return table
+        here = "yes" if row["available"] else "no"
+        table.add_row(row["name"], f"{row['parameters']:,}", str(row["horizon"]), row["data"], here)
+    STDOUT.print(table)
+    for line in dict.fromkeys(row["how_to_get_it"] for row in rows if not row["available"]):
+        STDOUT.print(line, highlight=False, markup=False)

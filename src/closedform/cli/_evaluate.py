@@ -1,0 +1,56 @@
+"""``closedform evaluate``: compare optimizers, baselines tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from closedform import tasks
+from closedform.cli._app import STDOUT, DataDir, JsonFlag, Out, Resume, Seed, app, show
+from closedform.cli._progress import bar
+from closedform.evaluation import BASELINES, DEFAULT_BASELINES, EvaluationOptions, evaluate
+
+
+@app.command("evaluate")
+def evaluate_optimizers(
+    optimizers: Annotated[
+        list[str] | None, typer.Argument(help="Rule files, trained models, library rules; name=path gives a name.")
+    ] = None,
+    task: Annotated[list[str], typer.Option("--task", help="A task; repeat it for several.")] = ["mlp-digits"],  # noqa: B006
+    baselines: Annotated[str, typer.Option(help=f"Tuned baselines, of: {', '.join(BASELINES)}.")] = ",".join(
+        DEFAULT_BASELINES
+    ),
+    steps: Annotated[int | None, typer.Option(help="Steps of an episode; the task's own horizon by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Reporting seeds.")] = 10,
+    tuning_seeds: Annotated[int, typer.Option(help="Seeds that learning rates are tuned on.")] = 3,
+    seed: Seed = 0,
+    out: Out = Path("runs/evaluate"),
+    data_dir: DataDir = None,
+    resume: Resume = False,
+    json: JsonFlag = False,
+) -> None:
+    """Compare optimizers on tasks over seeds, with baselines of tuned learning rates."""
+    chosen = [tasks.get(name, data_dir=data_dir) for name in task]
+    options = EvaluationOptions(first_seed=seed, tuning_seeds=tuning_seeds, resume=resume)
+    with bar("comparing") as progress:
+        found = evaluate(
+            dict(_named(text) for text in optimizers or ()),
+            chosen,
+            steps=steps,
+            seeds=seeds,
+            baselines=[name for name in baselines.split(",") if name],
+            options=options,
+            out=out,
+            progress=progress,
+        )
+    if json:
+        typer.echo(found.to_json(), nl=False)
+    else:
+        show(None, False, lambda: STDOUT.print(found))
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, path = text.rpartition("=")
+    return (name, path) if name else (Path(path).stem if "/" in path or "." in path else path, path)

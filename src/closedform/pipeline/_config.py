@@ -1,0 +1,86 @@
+"""Options of the whole pipeline: one value per stage, and presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from closedform._names import lookup
+from closedform.distillation import DistillConfig
+from closedform.meta_training import MetaTrainConfig
+from closedform.trajectories import RecordConfig
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How the comparison is run.
+
+    Attributes:
+        seeds: Reporting seeds.
+        tuning_seeds: Seeds that a baseline's learning rate is tuned on.
+        baselines: Hand-designed optimizers, each with a tuned learning rate.
+    """
+
+    seeds: int = 10
+    tuning_seeds: int = 3
+    baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What `run` does.
+
+    Attributes:
+        task: The task; meta-training uses its split ``train``, the comparison ``eval``.
+        optimizer: The learned optimizer to meta-train.
+        seed: Seeds every stage.
+        unroll: Steps of a truncated window of meta-training.
+        tune_unroll: Steps of a window of meta-tuning.
+        threads: Torch threads of meta-training, recording and meta-tuning.
+        train, record, distill, tune, evaluate: Options of the stages; their seeds are set from ``seed``.
+    """
+
+    task: str = "mlp-digits"
+    optimizer: str = "rp-si"
+    seed: int = 0
+    unroll: int = 20
+    tune_unroll: int = 100
+    threads: int = 1
+    train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    tune: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def with_seed(self, seed: int) -> RunConfig:
+        """The same with another seed in every stage."""
+        stages = {
+            name: dataclasses.replace(getattr(self, name), seed=seed) for name in ("train", "record", "distill", "tune")
+        }
+        return dataclasses.replace(self, seed=seed, **stages)
+
+
+_SMOKE = RunConfig(
+    train=MetaTrainConfig(steps=20, validate_every=10, validation_episodes=1, checkpoint_every=5),
+    record=RecordConfig(steps=40, episodes=4, samples=800, coordinates=24),
+    distill=DistillConfig(generations=3, population=100, rows=200, time_limit=20),
+    tune=MetaTrainConfig(steps=6, validate_every=3, validation_episodes=1, checkpoint_every=2),
+    evaluate=EvaluateConfig(seeds=2, tuning_seeds=1, baselines=("sgd", "adam")),
+    tune_unroll=20,
+)
+PRESETS: dict[str, RunConfig] = {"default": RunConfig(), "smoke": _SMOKE}
+"""Name -> options: ``default`` takes minutes, ``smoke`` seconds (it shows that all works, not how well)."""
+
+
+def preset(name: str) -> RunConfig:
+    """The options of that name.
+
+    Raises:
+        UnknownNameError: there is no such preset.
+    """
+    return lookup("preset", name, PRESETS)

@@ -1,0 +1,296 @@
+"""The whole pipeline on one task: meta-train, record, distil, meta-tune, compare, report.
+
+Each stage leaves its result in the run's folder and is skipped when the run is resumed; the long ones also resume
+from within:
+
+    config.json  stages.json           what was asked; what is finished, with seconds
+    meta_training/                     config, metrics.jsonl, checkpoint, model.safetensors
+    trajectories.safetensors           the network at work
+    hall_of_fame.json                  equations: error, complexity, state cost
+    rule_distilled.json                the chosen one, a whole rule
+    meta_tuning/  rule_tuned.json      its constants meta-trained further
+    evaluation/                        runs.jsonl, evaluation.json
+    report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from closedform import learned_optimizers, tasks
+from closedform._version import __version__
+from closedform.distillation import HallOfFame, distill
+from closedform.distillation import Progress as DistillProgress
+from closedform.evaluation import (
+    Evaluation,
+    EvaluationOptions,
+    ReportData,
+    RunInfo,
+    evaluate,
+    response_curves,
+    write_report,
+)
+from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
+from closedform.meta_training import TruncatedBPTT, meta_train, meta_tune
+from closedform.pipeline._config import RunConfig
+from closedform.pipeline._folder import Folder
+from closedform.rules import Rule, load_rule, save_rule
+from closedform.tasks import Task
+from closedform.trajectories import load_trajectories, record, save_trajectories
+
+STAGES: dict[str, str] = {
+    "train": "meta-training",
+    "record": "recording",
+    "distill": "distilling",
+    "tune": "meta-tuning",
+    "evaluate": "comparing",
+    "report": "reporting",
+}
+"""Stage -> what it is doing, in order."""
+
+
+class Listener(Protocol):
+    """Hears how a run goes on."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins; ``name`` is in `STAGES`."""
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """The stage is at ``done`` of ``total``."""
+
+    def result(self, text: str) -> None:
+        """One line on what a stage found."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def stage(self, name: str) -> None:
+        """Nothing."""
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+    def result(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        report: The report's path.
+        distilled, tuned: The rule before and after meta-tuning.
+        hall: The hall of fame.
+        evaluation: The comparison.
+        seconds: Wall-clock seconds by stage.
+    """
+
+    report: Path
+    distilled: Rule
+    tuned: Rule
+    hall: HallOfFame
+    evaluation: Evaluation
+    seconds: Mapping[str, float]
+
+
+def run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> RunResult:
+    """Run the whole pipeline; ends with ``report.html`` in ``out``.
+
+    Args:
+        config: Options of all stages.
+        out: Folder for results.
+        data_dir: Folder of the task's data files.
+        device: Where to meta-train.
+        resume: Continue an interrupted run in ``out``; finished stages are kept.
+        overwrite: Start again where ``out`` holds a run.
+        listener: Hears of stages, progress and results.
+
+    Raises:
+        OptionError, CheckpointError: ``out`` holds a run, of these options or others.
+        UnknownNameError, DataError: no such task or optimizer; its data are missing.
+        OutputError: ``out`` cannot be written.
+    """
+    task = tasks.get(config.task, data_dir=data_dir)
+    learned_optimizers.get(config.optimizer)  # an unknown name is said before anything is written
+    folder = Folder(Path(out), config.to_dict(), resume=resume, overwrite=overwrite)
+    return _Pipeline(config, task, device, folder, listener or Silent()).run()
+
+
+@dataclass
+class _Pipeline:
+    config: RunConfig
+    task: Task
+    device: str
+    folder: Folder
+    listener: Listener
+
+    def run(self) -> RunResult:
+        for name in STAGES:
+            if not self.folder.done(name) or name == "report":
+                self.listener.stage(name)
+                with self.folder.stage(name), torch_threads(self.config.threads):
+                    getattr(self, f"_{name}")()
+        return RunResult(
+            self.folder / "report.html",
+            self.distilled,
+            self.tuned,
+            self.hall,
+            self.evaluation,
+            dict(self.folder.stages),
+        )
+
+    @property
+    def network(self) -> LearnedOptimizer:
+        return load_learned_optimizer(self.folder / "meta_training" / "model.safetensors")
+
+    @property
+    def hall(self) -> HallOfFame:
+        return HallOfFame.load(self.folder / "hall_of_fame.json")
+
+    @property
+    def distilled(self) -> Rule:
+        return load_rule(self.folder / "rule_distilled.json")
+
+    @property
+    def tuned(self) -> Rule:
+        return load_rule(self.folder / "rule_tuned.json")
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return Evaluation.load(self.folder / "evaluation" / "evaluation.json")
+
+    def _train(self) -> None:
+        generator = torch.Generator().manual_seed(self.config.seed)
+        result = meta_train(
+            learned_optimizers.get(self.config.optimizer, generator=generator).to(self.device),
+            [self.task.to(self.device)],
+            estimator=TruncatedBPTT(self.config.unroll),
+            config=self.config.train,
+            out=self.folder / "meta_training",
+            resume=self.folder.resume,
+            progress=lambda found: self._meta_step(found, self.config.train.steps),
+        )
+        self.listener.result(f"{result.step} meta-steps; best validation {_shown(result.best_validation)}")
+
+    def _record(self) -> None:
+        found = record(
+            self.network,
+            self.task,
+            self.config.record,
+            on_step=lambda done, total: self.listener.progress(done, total, ""),
+        )
+        save_trajectories(found, self.folder / "trajectories.safetensors")
+        self.listener.result(f"{len(found.updates)} rows of {', '.join(column.name for column in found.columns)}")
+
+    def _distill(self) -> None:
+        trajectories = load_trajectories(self.folder / "trajectories.safetensors")
+        hall = distill(trajectories, config=self.config.distill, on_progress=self._distilling)
+        hall.save(self.folder / "hall_of_fame.json")
+        entry = hall.choose()
+        save_rule(entry.rule, self.folder / "rule_distilled.json")
+        self.listener.result(
+            f"R^2 {1 - entry.error:.4f} on held-out episodes, "
+            f"complexity {entry.complexity}, state cost {entry.state_cost}"
+        )
+
+    def _tune(self) -> None:
+        tuned = meta_tune(
+            self.distilled,
+            [self.task],
+            estimator=TruncatedBPTT(self.config.tune_unroll),
+            config=self.config.tune,
+            out=self.folder / "meta_tuning",
+            resume=self.folder.resume,
+            progress=lambda found: self._meta_step(found, self.config.tune.steps),
+        )
+        save_rule(tuned, self.folder / "rule_tuned.json")
+
+    def _evaluate(self) -> None:
+        chosen = self.config.evaluate
+        evaluate(
+            {self.config.optimizer: self.network, "distilled rule": self.distilled, "tuned rule": self.tuned},
+            [self.task],
+            seeds=chosen.seeds,
+            baselines=chosen.baselines,
+            options=EvaluationOptions(tuning_seeds=chosen.tuning_seeds, resume=self.folder.resume),
+            out=self.folder / "evaluation",
+            progress=self.listener.progress,
+        )
+        for entry in self.evaluation.on(self.task.name):
+            self.listener.result(f"{entry.label}: final loss {_shown(entry.final_loss.mean)}")
+
+    def _report(self) -> None:
+        trajectories = load_trajectories(self.folder / "trajectories.safetensors")
+        hall, tuned, distilled = self.hall, self.tuned, self.distilled
+        data = ReportData(
+            title=f"{self.config.optimizer} on {self.task.name}, as an equation",
+            evaluation=self.evaluation,
+            subject="tuned rule",
+            meta_training=_records(self.folder / "meta_training" / "metrics.jsonl"),
+            meta_tuning=_records(self.folder / "meta_tuning" / "metrics.jsonl"),
+            hall=hall.entries,
+            chosen=distilled,
+            rule=tuned,
+            before=distilled,
+            responses=response_curves({"distilled rule": distilled, "tuned rule": tuned}, self.network, trajectories),
+            run=self._run_info(),
+        )
+        write_report(self.folder / "report.html", data)
+
+    def _run_info(self) -> RunInfo:
+        config = self.config
+        return RunInfo(
+            command=f"closedform run --task {config.task} --optimizer {config.optimizer} --seed {config.seed}",
+            config=config.to_dict(),
+            seeds=dict.fromkeys(("train", "record", "distill", "tune"), config.seed),
+            versions={"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            stages={STAGES[name]: seconds for name, seconds in self.folder.stages.items() if name != "report"},
+            machine=f"{platform.machine()}, {os.cpu_count()} cores, {self.device}",
+        )
+
+    def _distilling(self, found: DistillProgress) -> None:
+        text = f"{found.stage}: R^2 {1 - found.best_error:.4f}"
+        self.listener.progress(found.generation, self.config.distill.generations, text)
+
+    def _meta_step(self, found: Mapping[str, Any], total: int) -> None:
+        loss = found.get("validation", found.get("loss"))
+        self.listener.progress(int(found["step"]), total, f"loss {_shown(loss)}")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads while the block runs: small networks are slower with more than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _shown(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"

@@ -1,0 +1,99 @@
+"""The whole pipeline on small options: all files, the report, resuming, and refusing to overwrite."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from closedform import pipeline
+from closedform.errors import CheckpointError, OptionError
+from closedform.rules import load_rule
+
+FILES = (
+    "config.json",
+    "stages.json",
+    "trajectories.safetensors",
+    "hall_of_fame.json",
+    "rule_distilled.json",
+    "rule_tuned.json",
+)
+
+
+class Heard(pipeline.Silent):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.results: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def result(self, text: str) -> None:
+        self.results.append(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    heard = Heard()
+    return out, pipeline.run(pipeline.preset("smoke"), out, listener=heard), heard
+
+
+@pytest.mark.slow
+def test_everything_is_there(finished) -> None:
+    out, result, heard = finished
+    assert heard.stages == list(pipeline.STAGES)
+    for name in FILES:
+        assert (out / name).is_file()
+    assert result.report.stat().st_size > 50_000
+    assert load_rule(out / "rule_tuned.json") == result.tuned
+    assert {entry.name for entry in result.evaluation.entries} == {
+        "rp-si",
+        "distilled rule",
+        "tuned rule",
+        "sgd",
+        "adam",
+    }
+    assert any("R^2" in line for line in heard.results)
+
+
+@pytest.mark.slow
+def test_resuming_a_finished_run_only_reports(finished) -> None:
+    out, result, _ = finished
+    heard = Heard()
+    again = pipeline.run(pipeline.preset("smoke"), out, resume=True, listener=heard)
+    assert heard.stages == ["report"]
+    assert again.tuned == result.tuned
+
+
+@pytest.mark.slow
+def test_a_run_is_not_overwritten_by_mistake(finished) -> None:
+    out, _, _ = finished
+    with pytest.raises(OptionError, match="--resume"):
+        pipeline.run(pipeline.preset("smoke"), out)
+    other = dataclasses.replace(pipeline.preset("smoke"), unroll=7)
+    with pytest.raises(CheckpointError, match=r"other options \(unroll\)"):
+        pipeline.run(other, out, resume=True)
+
+
+@pytest.mark.slow
+def test_killed_runs_resume_to_the_same_rule(finished, tmp_path: Path) -> None:
+    _, result, _ = finished
+    command = [sys.executable, "-m", "closedform", "run", "--preset", "smoke", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    checkpoint = tmp_path / "run" / "meta_training" / "checkpoint.safetensors"
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert load_rule(tmp_path / "run" / "rule_distilled.json") == result.distilled
+    assert load_rule(tmp_path / "run" / "rule_tuned.json").constants == result.tuned.constants
