@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants
-from closedform.lang import INPUTS, Expr, Number, Program, Symbol, apply, rename, transform
+from closedform.lang import INPUTS, Expr, Lag, Number, Program, Symbol, apply, rename, transform
 from closedform.rules import Rule
 
 
@@ -37,13 +37,16 @@ def compose_rule(
         return rename(found, {constant_name(index): name for index, name in enumerate(chosen)})
 
     update = lifted(candidate.expr)
-    state = dict(source.state)
+    state, where = dict(source.state), dict(source.where)
     for label, average in candidate.averages.items():
         constants[f"d_{fresh[label]}"] = average.decay
-        state[fresh[label]] = _average_recurrence(fresh[label], average, source)
+        if average.signal in INPUTS:
+            state[fresh[label]] = _average_recurrence(average, fresh[label], Symbol(fresh[label]))
+        else:  # a state cannot read named values; a named value that reads its own past costs the same
+            where[fresh[label]] = _average_recurrence(average, fresh[label], Lag(fresh[label], 1))
     for label, expr in candidate.recurrences.items():
         state[fresh[label]] = in_old_states(lifted(expr), source)
-    return Rule(name, Program(constants, state, source.where, {"update": update}).live, 1.0, dict(provenance), dict(results))
+    return Rule(name, Program(constants, state, where, {"update": update}).live, 1.0, dict(provenance), dict(results))
 
 
 def in_old_states(expr: Expr, program: Program) -> Expr:
@@ -69,9 +72,13 @@ def state_names(candidate: Candidate, source: Program) -> dict[str, str]:
     """
     taken = {*source.constants, *source.state, *source.where, *INPUTS}
     fresh: dict[str, str] = {}
-    wanted = {label: average.stem for label, average in candidate.averages.items()} | dict.fromkeys(candidate.recurrences)
+    wanted = {label: average.stem for label, average in candidate.averages.items()} | dict.fromkeys(
+        candidate.recurrences
+    )
     for label, stem in wanted.items():
-        options = (f"s{n}" for n in range(1, 99)) if stem is None else (stem, *(f"{stem}_{x}" for x in ascii_lowercase[1:]))
+        options = (
+            (f"s{n}" for n in range(1, 99)) if stem is None else (stem, *(f"{stem}_{x}" for x in ascii_lowercase[1:]))
+        )
         fresh[label] = next(name for name in options if not {name, f"d_{name}"} & taken)
         taken.add(fresh[label])
     return fresh
@@ -85,10 +92,7 @@ def _fresh_constants(taken: set[str]) -> Iterator[str]:
             yield f"c{number}"
 
 
-def _average_recurrence(state: str, average: Average, source: Program) -> Expr:
-    decay = Symbol(f"d_{state}")
-    signal = in_old_states(Symbol(average.signal), source)
-    if average.transform:
-        signal = apply(average.transform, signal)
-    kept = apply("mul", decay, Symbol(state))
-    return apply("add", kept, apply("mul", apply("sub", Number(1), decay), signal))
+def _average_recurrence(average: Average, name: str, before: Expr) -> Expr:
+    decay, signal = Symbol(f"d_{name}"), Symbol(average.signal)
+    value = apply(average.transform, signal) if average.transform else signal
+    return apply("add", apply("mul", decay, before), apply("mul", apply("sub", Number(1), decay), value))
