@@ -16,19 +16,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` on a temporary sibling of ``path``, flush it to disk, then rename it over ``path``.
 
     Raises:
-        OutputError: the folder cannot be written or the disk is full; ``path`` is as it was before.
+        OutputError: the folder cannot be written, the disk is full, or ``path`` is a device; it is as it was before.
     """
+    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise OutputError(f"cannot write {path}: it is a device or pipe, whose place a file would take; choose a file")
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
         write(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise

@@ -1,6 +1,7 @@
 """Exported text: which targets there are, that a rule's texts cannot become code, and that the code is neat."""
 
 import ast
+import doctest
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from export_rules import RULES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import closedform.export
 from closedform import Rule, load_rule
 from closedform.errors import UnknownNameError
 from closedform.export import EXPORTERS, export
@@ -148,6 +150,10 @@ def test_unknown_names_suggest_the_nearest() -> None:
         export("adam", "pyton")
     with pytest.raises(UnknownNameError, match="did you mean 'adam'"):
         export("adm")
+
+
+def test_docstring_examples() -> None:
+    assert doctest.testmod(closedform.export).failed == 0
 
 
 def test_the_documentation_lists_the_targets() -> None:

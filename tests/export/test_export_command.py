@@ -1,5 +1,6 @@
 """``closedform export``: to standard output or a file, and errors in one line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,12 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write" in error_of("adam", "--out", str(tmp_path / "file" / "adam.py"))
     assert "Is a directory; choose another --out" in error_of("adam", "--out", str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    assert "it is a device or pipe" in error_of("adam", "--out", str(tmp_path / "pipe"))
+
+
+def test_a_symbolic_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link.py").symlink_to(tmp_path / "lion.py")
+    RUNNER.invoke(app, ["export", "lion", "--out", str(tmp_path / "link.py")])
+    assert (tmp_path / "link.py").is_symlink()
+    assert (tmp_path / "lion.py").read_text() == export("lion")
