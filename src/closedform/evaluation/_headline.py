@@ -72,7 +72,7 @@ def _size(relative: float | None, other: str) -> str:
     if relative is None:
         return f"against {other}"
     if relative >= 1:
-        return f"{relative + 1:.1f} times that of {other}"
+        return f"{relative + 1:.3g} times that of {other}"
     return f"{percent(abs(relative), 0)} {'below' if relative < 0 else 'above'} {other}"
 
 

@@ -117,17 +117,28 @@ def _terms(expr: Expr, sign: str) -> list[tuple[str, Expr]]:
 
 
 def _symbol(name: str, time: str = "") -> str:
-    parts = name.split("_")
-    accents = [part for part in parts[1:] if part in _ACCENTS]
-    stem = "_".join([parts[0], *(part for part in parts[1:] if part not in _ACCENTS)])
-    match = re.fullmatch(r"([A-Za-z]+)_?([0-9]+)", stem)
+    """``m_hat`` is m with a hat, ``beta1`` has a 1 below, ``avg_g_tilde`` is avg with a g~ below."""
+    words: list[list[str]] = []
+    for part in name.split("_"):
+        if part in _ACCENTS and words:
+            words[-1].append(part)
+        else:
+            words.append([part])
+    first, *others = [_word(*word) for word in words]
+    body, index = first
+    below = [f"{inner}{_THIN if number else ''}{number}" for inner, number in others]
+    below = ([index] if index else []) + ([_THIN.join(below)] if below else []) + ([_time(time)] if time else [])
+    return f"<msub>{body}<mrow>{'<mo>,</mo>'.join(below)}</mrow></msub>" if below else body
+
+
+def _word(stem: str, *accents: str) -> tuple[str, str]:
+    """A letter or word with its accents, and the number at its end."""
+    match = re.fullmatch(r"([A-Za-z]+)([0-9]+)", stem)
     letter, index = match.groups() if match else (stem, "")
-    body = f"<mi>{_GREEK.get(letter, escape(letter))}</mi>"
+    body = f"<mn>{letter}</mn>" if letter.isdigit() else f"<mi>{_GREEK.get(letter, escape(letter))}</mi>"
     for accent in accents:
         body = f'<mover accent="true">{body}<mo stretchy="false">{_ACCENTS[accent]}</mo></mover>'
-    below = [f"<mn>{index}</mn>"] if index else []
-    below += [_time(time)] if time else []
-    return f"<msub>{body}<mrow>{'<mo>,</mo>'.join(below)}</mrow></msub>" if below else body
+    return body, f"<mn>{index}</mn>" if index else ""
 
 
 def _time(time: str) -> str:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from closedform.evaluation._evaluation import Entry
 from closedform.evaluation._numbers import interval, number, rate
-from closedform.evaluation._svg import BASELINE, GRID, INK, OWN, PAPER, new_figure, styled, to_svg
+from closedform.evaluation._svg import BASELINE, GRID, INK, MUTED, OWN, PAPER, new_figure, styled, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _DOTS: Any = (0, (1.5, 2))
-_MARKERS = "osD^"
+_MARKERS = "osD^vPX*"
+MANY = 60
+"""Points above which a line is drawn thin, with its running mean over it."""
 WIDTH = 9.2
 """Inches; the page scales it to its column."""
 
@@ -118,7 +120,7 @@ def training_curve(train: Series, validation: Series, name: str, what: str) -> s
     shown = [(series, colour) for series, colour in ((train, OWN[0]), (validation, OWN[2])) if series.y]
     figure, all_axes = new_figure(WIDTH, 3.2, columns=len(shown))
     for axes, (series, colour) in zip(all_axes, shown, strict=True):
-        if len(series.x) > 60:
+        if len(series.x) > MANY:
             axes.plot(series.x, series.y, color=colour, linewidth=0.8, alpha=0.3)
             axes.plot(*_smooth(series), color=colour, linewidth=2)
         else:
@@ -160,14 +162,14 @@ def hall_of_fame(points: Sequence[HallPoint], name: str) -> str:
     """Error against complexity, one colour a state cost, the chosen equation marked."""
     figure, (axes,) = new_figure(WIDTH, 3.8)
     ordered = sorted(points, key=lambda point: point.complexity)
+    front = [p for k, p in enumerate(ordered) if all(p.error < other.error for other in ordered[:k])]
+    axes.step([p.complexity for p in front], [p.error for p in front], where="post", color=MUTED, linewidth=0.8)
     costs = sorted({point.state_cost for point in ordered})
-    for cost, colour, marker in zip(costs, itertools.cycle(OWN), itertools.cycle(_MARKERS), strict=False):
+    for cost, (marker, colour) in zip(costs, itertools.cycle(zip(_MARKERS, OWN + BASELINE, strict=True)), strict=False):
         here = [point for point in ordered if point.state_cost == cost]
-        front = [p for k, p in enumerate(here) if all(p.error < other.error for other in here[:k])]
-        axes.step([p.complexity for p in front], [p.error for p in front], where="post", color=colour, linewidth=0.9)
-        x, y = [p.complexity for p in here], [p.error for p in here]
         label = f"{cost} buffer{'s' * (cost != 1)} a parameter"
-        axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor=PAPER, label=label)
+        x, y = [p.complexity for p in here], [p.error for p in here]
+        axes.plot(x, y, marker, color=colour, markersize=7.5, markeredgecolor=PAPER, label=label)
     for point in ordered:
         if point.chosen:
             axes.plot(
@@ -246,9 +248,12 @@ def _legend_beside(axes: Axes, order: Sequence[str]) -> None:
 
 
 def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis labelled in plain numbers, at 1, 2 and 5 where it spans little."""
+    """A logarithmic axis labelled in plain numbers; with 2 and 5 where it spans little, linear where hardly any."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    spanned = getattr(axes.dataLim, f"interval{which}")
+    if spanned[0] > 0 and spanned[1] / spanned[0] < 2:
+        return
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
     low, high = getattr(axes, f"get_{which}lim")()
@@ -277,7 +282,7 @@ def _plain(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _smooth(series: Series, bins: int = 60) -> tuple[list[float], list[float]]:
+def _smooth(series: Series, bins: int = MANY) -> tuple[list[float], list[float]]:
     size = math.ceil(len(series.x) / bins)
     starts = range(0, len(series.x), size)
     chunks = [[value for value in series.y[i : i + size] if math.isfinite(value)] for i in starts]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from closedform.evaluation._html import Column, Raw, Row, details, element, figure, paragraph, table
 from closedform.evaluation._mathml import rule_mathml, symbol_mathml, tidy_signs
 from closedform.evaluation._numbers import ABSENT, count, number, percent, rate
-from closedform.evaluation._plots import HallPoint, Panel, Series, hall_of_fame, responses, training_curve
+from closedform.evaluation._plots import MANY, HallPoint, Panel, Series, hall_of_fame, responses, training_curve
 from closedform.evaluation._response import Response, ResponseCurves
 from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
 from closedform.learned_optimizers import lift_literals
@@ -35,10 +37,11 @@ def training(records: Records, what: str, name: str) -> str:
     found = Series("validation: final loss", [row["step"] for row in checks], [row["validation"] for row in checks])
     if not steps and not checks:
         return paragraph("Nothing was recorded.", "note")
-    caption = (
-        f"{what} took {number_of_steps(records)} meta-steps. The meta-loss swings with the place of the window in its "
-        "episode; the thick line is a running mean."
-    )
+    caption = f"{what} took {number_of_steps(records)} meta-steps."
+    if len(steps) > MANY:
+        caption += (
+            " The meta-loss swings with the place of the window in its episode; the thick line is a running mean."
+        )
     if checks:
         best = min(checks, key=lambda row: float(row["validation"]))
         caption += (
@@ -71,7 +74,7 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
     rows: list[Row] = [
         (
             "chosen" if here else "",
-            [count(entry.complexity), number(entry.error), count(entry.state_cost), shortened(entry.rule)],
+            [count(entry.complexity), number(entry.error), count(entry.state_cost), _code(entry.rule)],
         )
         for entry, here in zip(ordered, picked, strict=True)
     ]
@@ -81,6 +84,11 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
     short = [row for row, keep, here in zip(rows, best, picked, strict=True) if keep or here]
     everything = element("summary", f"All {len(rows)} equations") + table(columns, rows, css="wide")
     return plot + table(columns, short, css="wide") + element("details", Raw(everything))
+
+
+def _code(rule: Rule) -> Raw:
+    """The update as text whose numbers are not broken over lines."""
+    return Raw(re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', escape(shortened(rule))))
 
 
 def shortened(rule: Rule, limit: int = 400) -> str:
@@ -95,8 +103,8 @@ def equation(rule: Rule, before: Rule | None) -> str:
     """The rule typeset, its constants before and after tuning, and its LaTeX."""
     shown = lift_literals(rule) if before is not None else rule
     facts = (
-        f"{rule.complexity} nodes, {count(rule.state_cost)} buffers a parameter, learning rate η = {rule.lr:g}; "
-        "g is the gradient, w the parameter, t the step."
+        f"{rule.complexity} nodes with all recurrences, {count(rule.state_cost)} buffers a parameter, learning rate "
+        f"η = {rate(rule.lr, 4)}; g is the gradient, w the parameter, t the step."
     )
     parts = [
         paragraph(facts),
