@@ -15,6 +15,7 @@ from torch.autograd.graph import increment_version
 
 from closedform.lang import Kind, Memory, memory_kinds
 from closedform.optim._backends import Settings
+from closedform.optim._fused import FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
 from closedform.optim._native_build import NativeUnavailable
 from closedform.rules import Rule
@@ -27,7 +28,7 @@ class Compiled:
     """Steps of one optimizer through compiled kernels."""
 
     def __init__(self) -> None:
-        self._batches: dict[Hashable, Batch] = {}
+        self._batches: dict[Hashable, Batch | FusedBatch] = {}
 
     def step(
         self, place: Hashable, rule: str, params: Sequence[Tensor], memories: Sequence[Memory], settings: Settings
@@ -45,10 +46,7 @@ class Compiled:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
         """
         generator = settings.generator
-        kernel = _kernel(rule, params[0].dtype, _state_dtype(rule, memories[0], params[0]), generator is not None)
-        batch = self._batches.get(place)
-        if batch is None or batch.kernel is not kernel:
-            batch = self._batches[place] = Batch(kernel)
+        batch = self._batch(place, rule, params[0], memories[0], generator is not None)
         grads: list[Tensor] = [param.grad for param in params]  # type: ignore[misc]  # those without were left out
         run = batch.step
         if not {*map(type, params), *map(type, grads)} <= PLAIN:
@@ -58,16 +56,24 @@ class Compiled:
             grads,
             memories,
             settings.t,
-            float(settings.lr),
+            settings.lr,
             settings.weight_decay,
             maximize=settings.maximize,
             seed=0 if generator is None else generator.initial_seed(),
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 
+    def _batch(self, place: Hashable, rule: str, param: Tensor, memory: Memory, stochastic: bool) -> Batch | FusedBatch:
+        on_cpu = param.device.type == "cpu"
+        kernel = _kernel(rule, param.dtype, _state_dtype(rule, memory, param), stochastic, on_cpu)
+        batch = self._batches.get(place)
+        if batch is None or batch.kernel is not kernel:
+            batch = self._batches[place] = Batch(kernel) if isinstance(kernel, Kernel) else FusedBatch(kernel)
+        return batch
+
 
 def _step_shards(
-    batch: Batch,
+    batch: Batch | FusedBatch,
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
     memories: Sequence[Memory],
@@ -75,7 +81,7 @@ def _step_shards(
     **options: Any,
 ) -> None:
     """Step on this process's shards of distributed tensors (DTensor): an elementwise rule needs no others."""
-    if batch.kernel.layout.sums:
+    if batch.kernel.reduces:
         raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
     for param, grad in zip(params, grads, strict=True):
         if getattr(param, "placements", None) != getattr(grad, "placements", None):
@@ -94,18 +100,23 @@ def _shard(tensor: Tensor) -> Tensor:
     return local
 
 
-def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool) -> Kernel:
-    found = _compile(rule, param, state, stochastic)
+def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool) -> Kernel | FusedKernel:
+    found = _compile(rule, param, state, stochastic, on_cpu)
     if isinstance(found, NativeUnavailable):
         raise found
     return found
 
 
 @lru_cache(maxsize=256)
-def _compile(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool) -> Kernel | NativeUnavailable:
+def _compile(
+    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool
+) -> Kernel | FusedKernel | NativeUnavailable:
     """A failure is kept too: a compiler that fails is not called again at every step."""
+    program = Rule.from_json(rule).program
     try:
-        return Kernel(Rule.from_json(rule).program, param, state=state, stochastic=stochastic)
+        if on_cpu:
+            return Kernel(program, param, state=state, stochastic=stochastic)
+        return FusedKernel(program, stochastic=stochastic)
     except NativeUnavailable as reason:
         return reason
 

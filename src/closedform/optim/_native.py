@@ -81,6 +81,7 @@ class Kernel:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
         storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
         self.layout = layout(plan)
+        self.reduces = self.layout.sums > 0
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
@@ -112,7 +113,7 @@ class Batch:
         grads: Sequence[Tensor],
         memories: Sequence[Memory],
         t: float,
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
@@ -126,7 +127,7 @@ class Batch:
             memories: For each parameter its memory, as `closedform.lang.initial_memory` lays it out; more keys do not
                 matter. Lagged entries change places.
             t: Number of this step, from 1.
-            lr: Learning rate (units of parameter per unit of update).
+            lr: Learning rate (units of parameter per unit of update), a number or a scalar tensor.
             weight_decay: Decoupled weight decay (update per unit of parameter).
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
@@ -145,12 +146,13 @@ class Batch:
             self._arrays["grads"][:] = found
             self._grad_addresses = found
         call = self._call
-        call.t, call.lr, call.weight_decay, call.seed = t, lr, weight_decay, seed
+        call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign = -1.0 if maximize else 1.0
         call.threads = 1 if self._elements < ALONE else torch.get_num_threads()
         self.kernel.function(self._argument)
         if self.kernel.deep_rings:
-            self._rotate(memories)
+            for memory in memories:
+                rotate(memory, self.kernel.deep_rings)
 
     def _bind(self, params: Sequence[Tensor], memories: Sequence[Memory], addresses: list[int]) -> None:
         """Check the tensors and hand over their addresses and sizes."""
@@ -178,7 +180,7 @@ class Batch:
     def _check(self, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
         for param, memory in zip(params, memories, strict=True):
             _require(param, self.kernel.param, param, "parameter")
-            if not _is_dense(param):
+            if not is_dense(param):
                 raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
             for key, (kind, dtype) in self.kernel.types.items():
                 like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
@@ -195,12 +197,17 @@ class Batch:
             return grads
         return [torch.empty_like(param, dtype=wanted).copy_(grad) for param, grad in zip(params, grads, strict=True)]
 
-    def _rotate(self, memories: Sequence[Memory]) -> None:
-        """Give the lagged buffers their names of the next step: the oldest one now holds the newest value."""
-        for memory in memories:
-            for keys in self.kernel.deep_rings:
-                tensors = [memory[key] for key in keys]
-                memory.update(zip(keys, [tensors[-1], *tensors[:-1]], strict=True))
+
+def rotate(memory: Memory, rings: Sequence[tuple[str, ...]]) -> None:
+    """Give lagged buffers their names of the next step: each ring's oldest one now holds the newest value."""
+    for keys in rings:
+        tensors = [memory[key] for key in keys]
+        memory.update(zip(keys, [tensors[-1], *tensors[:-1]], strict=True))
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, each once, in whatever order of dimensions."""
+    return tensor.is_contiguous() or bool(torch.ops.aten.is_non_overlapping_and_dense(tensor))
 
 
 def _require(tensor: Tensor, dtype: torch.dtype, like: Tensor, what: str) -> None:
@@ -210,10 +217,6 @@ def _require(tensor: Tensor, dtype: torch.dtype, like: Tensor, what: str) -> Non
         raise NativeUnavailable(f"a {what} is {tensor.dtype}, expected {dtype}")
     if tensor.shape != like.shape or tensor.stride() != like.stride():
         raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not laid out like its parameter")
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor)
 
 
 @lru_cache(maxsize=1)

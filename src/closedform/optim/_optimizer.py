@@ -198,7 +198,7 @@ class RuleOptimizer(Optimizer):
         settings: Settings,
     ) -> None:
         backend = _backend(group)
-        if backend == "compiled" or (backend is None and params[0].device.type == "cpu"):
+        if backend == "compiled" or (backend is None and params[0].device.type in ("cpu", "cuda")):
             try:
                 return self._compiled.step(place, group["rule"], params, states, settings)
             except NativeUnavailable as reason:

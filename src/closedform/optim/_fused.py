@@ -1,0 +1,230 @@
+"""The compiled step off the CPU: torch.compile makes one kernel of all that a rule does to an element.
+
+What is the same for all elements (bias corrections, say) is computed before, once a step and in double precision, and
+handed over as a vector. Tensors are flat and of any length, so that one compilation serves them all; small ones are
+joined. A `FusedBatch` is called like a `closedform.optim._native.Batch`.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from closedform.lang import OPERATORS, Kind, Memory, Program
+from closedform.lang._lowering import lower
+from closedform.optim._backends import compute_dtype
+from closedform.optim._native import is_dense, rotate
+from closedform.optim._native_build import NativeUnavailable
+
+JOIN = 1 << 16
+"""Tensors of fewer elements are joined until they have so many."""
+GOLDEN = 0x9E3779B97F4A7C15
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: row.torch for name, row in OPERATORS.items()}
+_FUNCTIONS |= {
+    "reciprocal": torch.reciprocal,
+    "pow_half": lambda x: torch.pow(x, 0.5),
+    "greater": lambda x, y: torch.gt(x, y).to(x.dtype),  # all are of one type here
+}
+
+
+class FusedKernel:
+    """A program as torch operations, compiled at its first step.
+
+    Args:
+        program: With the one output ``update``.
+        stochastic: Round bfloat16 states stochastically.
+        backend: Of torch.compile.
+    """
+
+    def __init__(self, program: Program, *, stochastic: bool = False, backend: str = "inductor") -> None:
+        self.plan = lower(program)
+        self.stochastic = stochastic
+        kinds = self.plan.kinds
+        self.uniform = [i for i, kind in enumerate(kinds) if kind is Kind.UNIFORM and self.plan.nodes[i].number is None]
+        self.place = {index: place for place, index in enumerate(self.uniform)}
+        self.rings = [ring for ring in self.plan.rings if ring.kind is not Kind.UNIFORM]
+        self.uniform_rings = [ring for ring in self.plan.rings if ring.kind is Kind.UNIFORM]
+        self.keys = tuple(key for ring in self.plan.rings for key in ring.keys)
+        self.deep_rings = tuple(ring.keys for ring in self.plan.rings if ring.depth > 1)
+        self.reduces = max(self.plan.levels, default=0) > 0
+        self.failure: NativeUnavailable | None = None
+        # Dynamo counts recompilations a code object: a kernel needs one of its own.
+        code = FusedKernel._advance.__code__.replace(co_name="rule_step")
+        advance = types.MethodType(types.FunctionType(code, globals()), self)
+        self.advance: Callable[..., None] = torch.compile(advance, backend=backend, dynamic=True, fullgraph=True)
+
+    def uniforms(self, memory: Memory, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """All uniform values, float64 [k], and what to store in uniform rings."""
+        values: dict[int, Tensor] = {}
+
+        def value(index: int) -> Tensor:
+            number = self.plan.nodes[index].number
+            return values[index] if number is None else torch.tensor(number, dtype=torch.float64, device=t.device)
+
+        rings = {ring.name: ring for ring in self.uniform_rings}
+        for index in self.uniform:
+            node = self.plan.nodes[index]
+            if node.op == "input":
+                values[index] = t
+            elif node.op == "past":
+                values[index] = memory[rings[node.name].keys[node.lag - 1]].to(t.device)
+            else:
+                values[index] = _FUNCTIONS[node.op](*map(value, node.args))
+        stores = {ring.keys[-1]: value(self.plan.stores[ring.name]) for ring in self.uniform_rings}
+        return torch.stack([*values.values(), t])[:-1], stores
+
+    def _advance(self, w: Tensor, g: Tensor, buffers: Sequence[Tensor], u: Tensor, rates: Tensor, seed: Tensor) -> None:
+        """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the gradient's sign."""
+        real = compute_dtype(w.dtype)
+        place = {(ring.name, lag): 0 for ring in self.rings for lag in range(1, ring.depth + 1)}
+        past = dict(zip(place, buffers, strict=True))
+        inputs = {"w": w.to(real), "g": rates[2].to(real) * g.to(real)}
+        values: list[Tensor | float] = []
+        for index, node in enumerate(self.plan.nodes):
+            if node.number is not None:
+                values.append(node.number)
+            elif index in self.place:
+                values.append(u[self.place[index]].to(real))
+            elif node.op == "input":
+                values.append(inputs[node.name])
+            elif node.op == "past":
+                values.append(past[node.name, node.lag].to(real))
+            else:
+                values.append(_FUNCTIONS[node.op](*(_tensor(values[arg], w, real) for arg in node.args)))
+        update = _tensor(values[self.plan.outputs["update"]], w, real)
+        decay = rates[1].to(real)
+        kept = torch.where(decay != 0, decay * inputs["w"], torch.zeros_like(inputs["w"]))
+        moved = inputs["w"] + (rates[0].to(real) * update - kept)
+        for number, ring in enumerate(self.rings):
+            stored = past[ring.name, ring.depth]
+            new = _tensor(values[self.plan.stores[ring.name]], w, real).expand_as(stored)
+            stored.copy_(
+                _rounded(new, seed + _key(-1 - number)) if self.stochastic and stored.dtype is torch.bfloat16 else new
+            )
+        w.copy_(moved)
+
+
+class FusedBatch:
+    """Calls a kernel on tensors that take their steps together.
+
+    Args:
+        kernel: The compiled program.
+    """
+
+    def __init__(self, kernel: FusedKernel) -> None:
+        self.kernel = kernel
+
+    def step(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        memories: Sequence[Memory],
+        t: float | Tensor,
+        lr: float | Tensor,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """As `closedform.optim._native.Batch.step`; ``t`` and ``lr`` may be scalar tensors, on the same device too."""
+        kernel, device = self.kernel, params[0].device
+        if kernel.failure is not None:
+            raise kernel.failure
+        now = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+        u, scalars = kernel.uniforms(memories[0], now.double())
+        rate = torch.as_tensor(lr, dtype=torch.float64, device=device)
+        sign = torch.tensor(-1.0 if maximize else 1.0, dtype=torch.float64, device=device)
+        rates = torch.stack([rate, rate * weight_decay, sign])
+        u, start = u.to(device), torch.tensor(_key(seed), device=device)
+        rows = [_row(kernel, *parts) for parts in zip(params, grads, memories, strict=True)]
+        depths = [ring.depth for ring in kernel.rings]
+        written = [0, *(1 + end for end in accumulate(depths))]  # the parameter, and the oldest buffer of each ring
+        for number, group in enumerate(_joined(rows, alone=kernel.reduces)):
+            flat = group[0] if len(group) == 1 else [torch.cat(column) for column in zip(*group, strict=True)]
+            try:
+                kernel.advance(flat[0], flat[1], flat[2:], u, rates, start + _key(number))
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                kernel.failure = NativeUnavailable(f"torch.compile failed ({reason})")
+                raise kernel.failure from error
+            if len(group) > 1:
+                for column in written:
+                    _spread(flat[column], [row[column] for row in group])
+        for memory in memories:
+            for key, value in scalars.items():
+                memory[key].copy_(value)
+            rotate(memory, kernel.deep_rings)
+
+
+def _joined(rows: Sequence[list[Tensor]], *, alone: bool) -> Iterator[list[list[Tensor]]]:
+    """Rows in groups to be run as one: large tensors alone, small ones together; empty ones are left out."""
+    group: list[list[Tensor]] = []
+    filled = 0
+    for row in rows:
+        count = row[0].numel()
+        if count == 0 and not alone:
+            continue
+        if alone or count >= JOIN:
+            yield [row]
+            continue
+        group.append(row)
+        filled += count
+        if filled >= JOIN:
+            yield group
+            group, filled = [], 0
+    if group:
+        yield group
+
+
+def _row(kernel: FusedKernel, param: Tensor, grad: Tensor, memory: Memory) -> list[Tensor]:
+    """Parameter, gradient and buffers as flat views of their elements in memory."""
+    if not is_dense(param):
+        raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
+    if grad.stride() != param.stride():
+        grad = torch.empty_like(param, dtype=grad.dtype).copy_(grad)
+    row = [_flat(param), _flat(grad)]
+    for ring in kernel.rings:
+        for buffer in (memory[key] for key in ring.keys):
+            if ring.kind is Kind.ELEMENTWISE and buffer.stride() != param.stride():
+                raise NativeUnavailable("a state is not laid out like its parameter")
+            row.append(_flat(buffer) if ring.kind is Kind.ELEMENTWISE else buffer)
+    return row
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _spread(flat: Tensor, targets: list[Tensor]) -> None:
+    torch._foreach_copy_(targets, list(torch.split(flat, [target.numel() for target in targets])))
+
+
+def _rounded(value: Tensor, seed: Tensor) -> Tensor:
+    """To bfloat16, stochastically: noise below the last bit that is kept, from a hash of seed and position."""
+    x = torch.arange(value.numel(), device=value.device) * _signed(GOLDEN) + seed
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed(0x94D049BB133111EB)
+    noise = ((x >> 40) & 0xFFFF).to(torch.int32).view(value.shape)
+    bits = value.float().view(torch.int32)
+    moved = ((bits + noise) & -0x10000).view(torch.float32)
+    return torch.where(value.isfinite(), moved, value).to(torch.bfloat16)
+
+
+def _key(number: int) -> int:
+    """A 64-bit hash of a number (S. Vigna 2015, splitmix64), as a signed integer."""
+    z = (number + 1) * GOLDEN % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return _signed(z ^ (z >> 31))
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+def _tensor(value: Tensor | float, like: Tensor, real: torch.dtype) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=real, device=like.device)
