@@ -8,7 +8,7 @@ from typing import Any
 
 from closedform._names import lookup
 from closedform.distillation import DistillConfig
-from closedform.meta_training import MetaTrainConfig
+from closedform.meta_training import TUNING, TUNING_UNROLL, MetaTrainConfig
 from closedform.trajectories import RecordConfig
 
 
@@ -25,6 +25,9 @@ class EvaluateConfig:
     seeds: int = 10
     tuning_seeds: int = 3
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
+
+
+_TRAINING: dict[str, Any] = {"steps": 1500, "validate_every": 100, "checkpoint_every": 50}
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class RunConfig:
     optimizer: str = "rp-si"
     seed: int = 0
     unroll: int = 20
-    tune_unroll: int = 100
+    tune_unroll: int = TUNING_UNROLL
     threads: int = 1
-    train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
-    record: RecordConfig = field(default_factory=RecordConfig)
+    train: MetaTrainConfig = field(default_factory=lambda: MetaTrainConfig(**_TRAINING))
+    record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=200))
     distill: DistillConfig = field(default_factory=DistillConfig)
-    tune: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    tune: MetaTrainConfig = TUNING
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def to_dict(self) -> dict[str, Any]:
