@@ -112,7 +112,8 @@ def evaluate(
 
     Example:
         >>> from closedform import tasks
-        >>> found = evaluate({}, [tasks.get("quadratic")], steps=30, seeds=2, baselines=["sgd"])
+        >>> here = EvaluationOptions(workers=1)
+        >>> found = evaluate({}, [tasks.get("quadratic")], steps=30, seeds=2, baselines=["sgd"], options=here)
         >>> found.best_baseline("quadratic").label
         'SGD'
     """

@@ -80,4 +80,4 @@ def _accuracy(entry: Entry, best: Entry) -> str:
     ours, theirs = entry.test.get("accuracy"), best.test.get("accuracy")
     if ours is None or theirs is None:
         return ""
-    return f" Test accuracy is {percent_interval(ours)}, against {percent_interval(theirs)}."
+    return f" Test accuracy is {percent_interval(ours)}, that of {best.label} {percent_interval(theirs)}."
