@@ -41,7 +41,8 @@ class RunConfig:
         unroll: Steps of a truncated window of meta-training.
         tune_unroll: Steps of a window of meta-tuning.
         threads: Torch threads of meta-training, recording and meta-tuning.
-        train, record, distill, tune, evaluate: Options of the stages; their seeds are set from ``seed``.
+        train, record, distill, tune, evaluate: Options of the stages; their seeds are set from ``seed``. A recording
+            is at most as long as the task's horizon.
     """
 
     task: str = "mlp-digits"
@@ -51,7 +52,7 @@ class RunConfig:
     tune_unroll: int = TUNING_UNROLL
     threads: int = 1
     train: MetaTrainConfig = field(default_factory=lambda: MetaTrainConfig(**_TRAINING))
-    record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=200))
+    record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=1000))
     distill: DistillConfig = field(default_factory=DistillConfig)
     tune: MetaTrainConfig = TUNING
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
