@@ -193,10 +193,12 @@ class _Pipeline:
         self.listener.result(f"{result.step} meta-steps; best validation {_shown(result.best_validation)}")
 
     def _record(self) -> None:
+        options = self.config.record
+        options = replace(options, steps=min(options.steps, self.task.horizon))  # what follows was not trained for
         found = record(
             self.network,
             self.task,
-            self.config.record,
+            options,
             on_step=lambda done, total: self.listener.progress(done, total, ""),
         )
         save_trajectories(found, self.folder / "trajectories.safetensors")
