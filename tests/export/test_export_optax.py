@@ -63,11 +63,13 @@ def check(load, rule: Rule, dtype=np.float64, rtol: float = 1e-11, atol: float =
     assert int(state.count) == STEPS
     for key, param in expected.items():
         assert params[key].dtype == dtype
-        np.testing.assert_allclose(params[key], param.detach().numpy(), rtol, atol)
         kept = torch_optimizer.state[param]
         assert set(kept) == {"step", *state.memory}
-        for name, tree in state.memory.items():
-            np.testing.assert_allclose(tree[key], kept[name].numpy(), rtol, atol)
+        pairs = [(tree[key], kept[name]) for name, tree in state.memory.items()]
+        for found, value in [(params[key], param.detach()), *pairs]:
+            known = ~np.isnan(found)  # the sign of NaN is NaN in jax, and 0 in torch
+            assert known.all() or rule.name == "random"
+            np.testing.assert_allclose(np.asarray(found)[known], value.numpy()[known], rtol, atol)
 
 
 @pytest.mark.parametrize("name", library_names())
