@@ -135,3 +135,12 @@ def test_equal_states_are_kept_once_and_unused_ones_not_at_all() -> None:
     state = {"a": "0.9*a + g", "b": "0.9*b + g", "unused": "g"}
     plan = plan_of("-a - b", state=state)
     assert [ring.name for ring in plan.rings] == ["a"]
+
+
+def test_a_divisor_of_several_values_is_inverted_once() -> None:
+    where = {"d": "sqrt(v) + eps"}
+    parts = {"state": {"v": "0.9*v + square(g)"}, "constants": {"eps": 1e-8}, "where": where}
+    assert operations(plan_of("g/d + w/d", **parts))["reciprocal"] == 1
+    assert operations(plan_of("g/d + w/d", **parts))["div"] == 0
+    assert operations(plan_of("g/d", **parts))["div"] == 1
+    assert operations(plan_of("g/w + 1/w"))["div"] == 2  # w may be too small to have a reciprocal

@@ -1,9 +1,9 @@
 """Lowering: a program as a plan, a straight line of operations in which every value is computed once.
 
 Adam becomes loads of ``g``, ``w`` and of the old ``m`` and ``v``, some thirty operations, and what to store. Constants
-are folded, equal sub-expressions shared, dead ones dropped, small powers made products, and a division by a number
-that is the same for a whole tensor made a product with its reciprocal (at most one rounding away from the division).
-Generated code follows a plan line by line.
+are folded, equal sub-expressions shared, dead ones dropped, and small powers made products. A division by a number
+that is the same for a whole tensor, or by a value that divides several others, is made a product with its reciprocal:
+at most one rounding away from the division. Generated code follows a plan line by line.
 
 Memory is a list of rings. A state is a ring of one buffer. A signal that is read up to D steps back is a ring of D
 buffers. The newest value replaces the oldest one in its buffer; the others stay where they are and only change their
@@ -12,8 +12,8 @@ names, from lag k to lag k + 1, so nothing is copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -88,17 +88,9 @@ class Plan:
     stores: Mapping[str, int]
     outputs: Mapping[str, int]
 
-    def needed(self, roots: list[int], stop: Callable[[int], bool] = lambda _: False) -> list[int]:
+    def needed(self, roots: list[int], stop: Callable[[int], bool]) -> list[int]:
         """Nodes that the roots depend on, in order; not looking past nodes where ``stop`` is true."""
-        found: set[int] = set()
-        frontier = list(roots)
-        while frontier:
-            index = frontier.pop()
-            if index not in found:
-                found.add(index)
-                if not stop(index):
-                    frontier.extend(self.nodes[index].args)
-        return sorted(found)
+        return _needed(self.nodes, roots, stop)
 
 
 def lower(program: Program) -> Plan:
@@ -112,7 +104,19 @@ def lower(program: Program) -> Plan:
         values[name] = builder.build(expr, values)
     outputs = {name: builder.build(expr, values) for name, expr in program.outputs.items()}
     stores = {ring.name: builder.build(Symbol(ring.name), values) for ring in builder.rings}
-    return _without_dead(builder, stores, outputs)
+    return _finished(builder, stores, outputs)
+
+
+def _needed(nodes: Sequence[Node], roots: Sequence[int], stop: Callable[[int], bool]) -> list[int]:
+    found: set[int] = set()
+    frontier = list(roots)
+    while frontier:
+        index = frontier.pop()
+        if index not in found:
+            found.add(index)
+            if not stop(index):
+                frontier.extend(nodes[index].args)
+    return sorted(found)
 
 
 def memory_rings(program: Program) -> tuple[Ring, ...]:
@@ -257,23 +261,51 @@ _SIMPLER: dict[str, Callable[..., int | None]] = {
 }
 
 
-def _without_dead(builder: _Builder, stores: Mapping[str, int], outputs: Mapping[str, int]) -> Plan:
-    everything = Plan(tuple(builder.nodes), tuple(builder.kinds), (), builder.rings, stores, outputs)
-    alive = everything.needed([*stores.values(), *outputs.values()])
-    place = {old: new for new, old in enumerate(alive)}
-    nodes: list[Node] = []
-    levels: list[int] = []
+def _shared_divisors(builder: _Builder, alive: list[int]) -> set[int]:
+    """Divisors of several quotients, surely of a size that has a reciprocal: a magnitude plus a positive number."""
+    counts: dict[int, int] = {}
+    for index in alive:
+        if builder.nodes[index].op == "div":
+            divisor = builder.nodes[index].args[1]
+            counts[divisor] = counts.get(divisor, 0) + 1
+    return {divisor for divisor, count in counts.items() if count > 1 and _is_above_zero(builder, divisor)}
+
+
+def _is_above_zero(builder: _Builder, index: int) -> bool:
+    node = builder.nodes[index]
+    if node.op != "add":
+        return False
+    for one, other in (node.args, node.args[::-1]):
+        number = builder.nodes[one].number
+        magnitude = builder.nodes[other]
+        is_square = magnitude.op == "mul" and magnitude.args[0] == magnitude.args[1]
+        if number is not None and number > SAFE_RECIPROCAL[0]:
+            return is_square or magnitude.op in ("abs", "sqrt", "ssqrt", "exp", "relu", "pow_half")
+    return False
+
+
+def _finished(first: _Builder, stores: Mapping[str, int], outputs: Mapping[str, int]) -> Plan:
+    """The plan of what is needed, with shared divisors inverted once."""
+    alive = _needed(first.nodes, [*stores.values(), *outputs.values()], lambda _: False)
+    shared = _shared_divisors(first, alive)
+    second = _Builder(first.program)
+    place: dict[int, int] = {}
     for old in alive:
-        node = builder.nodes[old]
+        node = first.nodes[old]
         args = tuple(place[arg] for arg in node.args)
-        row = OPERATORS.get(node.op)
-        nodes.append(Node(node.op, args, node.name, node.lag))
-        levels.append(max((levels[arg] for arg in args), default=0) + (row is not None and row.reduces))
+        if node.op == "div" and node.args[1] in shared:
+            place[old] = second.operator("mul", args[0], second.reciprocal(args[1]))
+        else:
+            place[old] = second.add(replace(node, args=args), first.kinds[old])
+    levels: list[int] = []
+    for node in second.nodes:
+        reduces = node.op in OPERATORS and OPERATORS[node.op].reduces
+        levels.append(max((levels[arg] for arg in node.args), default=0) + reduces)
     return Plan(
-        tuple(nodes),
-        tuple(builder.kinds[old] for old in alive),
+        tuple(second.nodes),
+        tuple(second.kinds),
         tuple(levels),
-        builder.rings,
+        second.rings,
         {name: place[node] for name, node in stores.items()},
         {name: place[node] for name, node in outputs.items()},
     )

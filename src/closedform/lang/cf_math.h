@@ -83,16 +83,29 @@ CF_INLINE double cf_erfc_f64(double x) { return erfc(x); }
 
 /* -------------------------------------------------------------------------------------------------------- float */
 
+/* Clamps go over the bits: a comparison of floats would cost a mask and a blend, integers have a minimum of their own.
+ * The magnitude of x, at most limit (>= 0); NaN becomes limit, so that cf_finish has to bring it back. */
+CF_INLINE float cf_magnitude(float x, float limit) {
+    uint32_t a = cf_bits(x) & 0x7fffffffu, l = cf_bits(limit);
+    return cf_from_bits(a < l ? a : l);
+}
+/* y >= 0, at most 1: a rounding must not lead past it. */
+CF_INLINE float cf_at_most_one(float y) {
+    uint32_t a = cf_bits(y), l = cf_bits(1.0f);
+    return cf_from_bits(a < l ? a : l);
+}
+/* y with the sign of x (y >= 0), or NaN if x is. */
+CF_INLINE float cf_finish(float y, float x) { return x == x ? copysignf(y, x) : x; }
+
 /* 2^n for an integer n in [-126, 127], given the bits of CF_MAGIC_F32 + n. */
 CF_INLINE float cf_two_to(uint32_t magic_bits) { return cf_from_bits((magic_bits + 127u) << 23); }
 
 /* 2^shift e^x: x = n ln 2 + r, |r| <= ln(2)/2, e^r by a polynomial of degree 6; the power in two factors, so that
- * denormal results are rounded and not lost. Outside [-105, 90] the result is 0 or infinity anyway. */
+ * denormal results are rounded and not lost. Outside [-105, 105] the result is 0 or infinity anyway. */
 CF_INLINE float cf_exp_scaled(float x, float shift) {
-    x = x > 90.0f ? 90.0f : x;
-    x = x < -105.0f ? -105.0f : x;
-    float n = (x * 0x1.715476p0f + CF_MAGIC_F32) - CF_MAGIC_F32;
-    float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+    float c = copysignf(cf_magnitude(x, 105.0f), x);
+    float n = (c * 0x1.715476p0f + CF_MAGIC_F32) - CF_MAGIC_F32;
+    float r = (c - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
     float p = 0x1.6a2434p-10f;
     p = p * r + 0x1.1239e2p-7f;
     p = p * r + 0x1.5558f2p-5f;
@@ -101,7 +114,8 @@ CF_INLINE float cf_exp_scaled(float x, float shift) {
     float e = p * (r * r) + r + 1.0f;
     n += shift;
     float half = (n * 0.5f + CF_MAGIC_F32) - CF_MAGIC_F32;
-    return e * cf_two_to(cf_bits(half + CF_MAGIC_F32)) * cf_two_to(cf_bits((n - half) + CF_MAGIC_F32));
+    e = e * cf_two_to(cf_bits(half + CF_MAGIC_F32)) * cf_two_to(cf_bits((n - half) + CF_MAGIC_F32));
+    return x == x ? e : x;
 }
 CF_INLINE float cf_exp_f32(float x) { return cf_exp_scaled(x, 0.0f); }
 
@@ -127,16 +141,9 @@ CF_INLINE float cf_log_f32(float x) {
 }
 CF_INLINE float cf_slog_f32(float x) { return cf_log_f32(fabsf(x) + 1e-8f); }
 
-/* To [-1, 1]: a rounding must not lead outside. */
-CF_INLINE float cf_clip_f32(float x) {
-    x = x > 1.0f ? 1.0f : x;
-    return x < -1.0f ? -1.0f : x;
-}
-
 /* x P(x^2)/Q(x^2), fitted on [0, 9.02]; tanh rounds to 1 beyond. */
 CF_INLINE float cf_tanh_f32(float x) {
-    float c = x > 9.02f ? 9.02f : x;
-    c = c < -9.02f ? -9.02f : c;
+    float c = cf_magnitude(x, 9.02f);
     float s = c * c;
     float p = 0x1.cbe18ep-27f;
     float q = 7.79025356e-07f;
@@ -148,7 +155,7 @@ CF_INLINE float cf_tanh_f32(float x) {
     q = q * s + 0.467160076f;
     p = p * s + 1.0f;
     q = q * s + 1.0f;
-    return cf_clip_f32(c * p / q);
+    return cf_finish(cf_at_most_one(c * p / q), x);
 }
 
 /* |x| < 1: x + x^3 P(x^2); beyond: (e^|x| - e^-|x|)/2, from e^|x|/2, which overflows only where sinh does. */
@@ -175,8 +182,7 @@ CF_INLINE float cf_asinh_f32(float x) {
 
 /* x P(x^2)/Q(x^2), fitted on [0, 3.92]; erf rounds to 1 beyond. */
 CF_INLINE float cf_erf_f32(float x) {
-    float c = x > 3.92f ? 3.92f : x;
-    c = c < -3.92f ? -3.92f : c;
+    float c = cf_magnitude(x, 3.92f);
     float s = c * c;
     float p = 2.0500795e-06f;
     float q = 3.80917008e-05f;
@@ -190,13 +196,12 @@ CF_INLINE float cf_erf_f32(float x) {
     q = q * s + 0.502077162f;
     p = p * s + 1.12837911f;
     q = q * s + 1.0f;
-    return cf_clip_f32(c * p / q);
+    return cf_finish(cf_at_most_one(c * p / q), x);
 }
 
 /* a = |x|: e^(-a^2) erfcx(a), with erfcx a polynomial in u = 3/(3 + a) on [0, 10.5], and a^2 in two parts. */
 CF_INLINE float cf_erfc_f32(float x) {
-    float a = fabsf(x);
-    a = a > 10.5f ? 10.5f : a;
+    float a = cf_magnitude(x, 10.5f);
     float u = 3.0f / (3.0f + a);
     float p = 0x1.d630e0p-5f;
     p = p * u - 0x1.352d02p-2f;
@@ -213,7 +218,8 @@ CF_INLINE float cf_erfc_f32(float x) {
     float high = cf_from_bits(cf_bits(a) & 0xfffff000u); /* 12 bits: its square is exact */
     float low = (high * high - square) + (a - high) * (a + high);
     float y = cf_exp_scaled(-square, 0.0f) * (p - p * low);
-    return x < 0 ? 2.0f - y : y;
+    y = x < 0 ? 2.0f - y : y;
+    return x == x ? y : x;
 }
 
 /* |x|^y in double, from which it is rounded once: log2 of the mantissa by the atanh series, 2^r by degree 7. */
