@@ -13,26 +13,59 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from closedform._version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from closedform.analysis import explain as explain
+    from closedform.distillation import HallOfFame as HallOfFame
+    from closedform.distillation import distill as distill
+    from closedform.evaluation import Evaluation as Evaluation
+    from closedform.evaluation import evaluate as evaluate
+    from closedform.learned_optimizers import LearnedOptimizer as LearnedOptimizer
+    from closedform.learned_optimizers import SymbolicOptimizer as SymbolicOptimizer
+    from closedform.meta_training import MetaTrainConfig as MetaTrainConfig
+    from closedform.meta_training import TruncatedBPTT as TruncatedBPTT
+    from closedform.meta_training import meta_train as meta_train
+    from closedform.meta_training import meta_tune as meta_tune
     from closedform.optim import RuleOptimizer as RuleOptimizer
     from closedform.rules import Rule as Rule
     from closedform.rules import load_rule as load_rule
     from closedform.rules import save_rule as save_rule
+    from closedform.tasks import Task as Task
+    from closedform.trajectories import Trajectories as Trajectories
+    from closedform.trajectories import record as record
 
 _EXPORTS = {
-    "Rule": "closedform.rules",
-    "load_rule": "closedform.rules",
-    "save_rule": "closedform.rules",
-    "RuleOptimizer": "closedform.optim",
+    "Evaluation": "evaluation",
+    "HallOfFame": "distillation",
+    "LearnedOptimizer": "learned_optimizers",
+    "MetaTrainConfig": "meta_training",
+    "Rule": "rules",
+    "RuleOptimizer": "optim",
+    "SymbolicOptimizer": "learned_optimizers",
+    "Task": "tasks",
+    "Trajectories": "trajectories",
+    "TruncatedBPTT": "meta_training",
+    "distill": "distillation",
+    "evaluate": "evaluation",
+    "explain": "analysis",
+    "load_rule": "rules",
+    "meta_train": "meta_training",
+    "meta_tune": "meta_training",
+    "record": "trajectories",
+    "save_rule": "rules",
 }
-_SUBPACKAGES = ("errors", "features", "lang", "optim", "rules")
+_SUBPACKAGES = (
+    *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
+    *("meta_training", "optim", "pipeline", "rules", "tasks", "trajectories"),
+)
 
-__all__ = sorted([*_EXPORTS, *_SUBPACKAGES])
+__all__ = sorted(["__version__", *_EXPORTS, *_SUBPACKAGES])
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
+        return getattr(importlib.import_module(f"closedform.{_EXPORTS[name]}"), name)
     if name in _SUBPACKAGES:
         return importlib.import_module(f"closedform.{name}")
     raise AttributeError(f"module 'closedform' has no attribute {name!r}")

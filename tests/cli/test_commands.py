@@ -57,7 +57,7 @@ def test_tasks() -> None:
     [
         (("explain", "adamm"), "did you mean 'adam'"),
         (("explain", "none/none.json"), "No such file"),
-        (("train", "rp-sl"), "did you mean 'rp-si'"),
+        (("train", "rp-sii"), "did you mean 'rp-si'"),
         (("train", "rp-si", "--task", "mlp-digit"), "did you mean 'mlp-digits'"),
         (("train", "rp-si", "--steps", "0"), "steps must be a whole number"),
         (("evaluate", "--task", "quadratics"), "did you mean 'quadratic'"),
@@ -125,9 +125,14 @@ def test_train_record_evaluate(tmp_path: Path) -> None:
     recorded = invoke("record", model, "--task", "quadratic", *sizes, "--out", recording, "--json")
     assert recorded.exit_code == 0, recorded.output
     assert json.loads(recorded.stdout)["columns"] == ["m_tilde", "g_tilde"]
+    short = ("--steps", "12", "--seeds", "2", "--tuning-seeds", "1", "--baselines", "sgd")
+    distilled = invoke("distill", recording, "--time-limit", "0", "--out", tmp_path / "d", "--json")
+    assert distilled.exit_code == 0, distilled.output
+    assert load_rule(json.loads(distilled.stdout)["rule"]).state_cost >= 0
+    tuned = invoke("tune", "sgd", "--task", "quadratic", "--steps", "2", "--out", tmp_path / "u", "--json")
+    assert tuned.exit_code == 0, tuned.output
     compared = invoke(
-        "evaluate", f"mine={model}", "adam", "--task", "quadratic", "--steps", "12", "--seeds", "2", "--tuning-seeds", "1",
-        "--baselines", "sgd", "--out", tmp_path / "e", "--json",
-    )  # fmt: skip
+        "evaluate", f"mine={model}", "adam", "--task", "quadratic", *short, "--out", tmp_path / "e", "--json"
+    )
     assert compared.exit_code == 0, compared.output
     assert {entry["name"] for entry in json.loads(compared.stdout)["entries"]} == {"mine", "adam", "sgd"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,11 @@ import typer
 from closedform import learned_optimizers, tasks
 from closedform.cli._app import STDOUT, DataDir, Device, JsonFlag, Out, Resume, Seed, app, show
 from closedform.cli._progress import bar
+from closedform.distillation import BACKENDS, DistillConfig, distill
 from closedform.learned_optimizers import LEARNED_OPTIMIZERS
-from closedform.meta_training import MetaTrainConfig, MetaTrainResult, TruncatedBPTT, meta_train, meta_tune
+from closedform.meta_training import TUNING, MetaTrainConfig, MetaTrainResult, TruncatedBPTT, meta_train, meta_tune
 from closedform.rules import load_rule, save_rule
-from closedform.trajectories import RecordConfig, record, save_trajectories
+from closedform.trajectories import RecordConfig, load_trajectories, record, save_trajectories
 
 TaskName = Annotated[list[str], typer.Option("--task", help="A task (closedform tasks); repeat it for several.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Stop early after so many seconds.")]
@@ -39,11 +41,11 @@ def train(
 ) -> None:
     """Meta-train a learned optimizer on tasks."""
     config = MetaTrainConfig(steps=steps, lr=lr, horizon=horizon, seed=seed, time_limit=time_limit)
-    model = learned_optimizers.get(optimizer, generator=torch.Generator().manual_seed(seed)).to(device)
-    chosen = [tasks.get(name, data_dir=data_dir).to(device) for name in task]
+    model = learned_optimizers.get(optimizer, generator=torch.Generator().manual_seed(seed))
+    chosen = [tasks.get(name, data_dir=data_dir).to(device) for name in task]  # refuses a device that is not there
     with bar("meta-training") as progress:
         result = meta_train(
-            model,
+            model.to(device),
             chosen,
             estimator=TruncatedBPTT(unroll),
             config=config,
@@ -72,16 +74,54 @@ def record_trajectories(
     json: JsonFlag = False,
 ) -> None:
     """Record an optimizer at work: its features and its updates."""
-    columns = tuple(features.split(",")) if features else None
-    config = RecordConfig(steps=steps, episodes=episodes, samples=samples, window=window, features=columns, seed=seed)
+    wanted = tuple(features.split(",")) if features else None
+    config = RecordConfig(steps=steps, episodes=episodes, samples=samples, window=window, features=wanted, seed=seed)
     path = Path(optimizer)
     source = learned_optimizers.load_learned_optimizer(path) if path.suffix == ".safetensors" else load_rule(optimizer)
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
     with bar("recording") as progress:
         found = record(source, chosen, config, on_step=lambda done, total: progress(done, total))
     save_trajectories(found, out)
-    summary = {"rows": len(found.updates), "columns": [column.name for column in found.columns], "file": str(out)}
-    show(summary, json, lambda: STDOUT.print(f"{summary['rows']} rows of {', '.join(summary['columns'])} -> {out}"))
+    columns = tuple(column.name for column in found.columns)
+    summary = {"rows": len(found.updates), "columns": columns, "file": str(out)}
+    show(summary, json, lambda: STDOUT.print(f"{summary['rows']} rows of {', '.join(columns)} -> {out}"))
+
+
+@app.command("distill")
+def distill_recording(
+    trajectories: Annotated[Path, typer.Argument(help="What closedform record wrote.")],
+    out: Out = Path("runs/distill"),
+    backend: Annotated[str, typer.Option(help=f"Search by: {', '.join(BACKENDS)}.")] = "operon",
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds; 0 runs the quick stages only.")
+    ] = DistillConfig.time_limit,
+    max_complexity: Annotated[int, typer.Option(help="Nodes of an equation.")] = DistillConfig.max_complexity,
+    max_state_cost: Annotated[int | None, typer.Option(help="Buffers a parameter of a rule; any by default.")] = None,
+    generations: Annotated[int, typer.Option(help="Generations of the search.")] = DistillConfig.generations,
+    seed: Seed = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Distil a recording into rules: a hall of fame of error, complexity and state cost."""
+    config = DistillConfig(
+        time_limit=time_limit,
+        max_complexity=max_complexity,
+        max_state_cost=max_state_cost,
+        generations=generations,
+        seed=seed,
+    )
+    recording = load_trajectories(trajectories)
+    with bar("distilling") as progress:
+        hall = distill(
+            recording,
+            backend,
+            config,
+            on_progress=lambda at: progress(at.generation, generations, f"{at.stage} R^2 {1 - at.best_error:.4f}"),
+        )
+    hall.save(out / "hall_of_fame.json")
+    path = save_rule(hall.select(), out / "rule.json")
+    chosen = hall.choose()
+    found = {"rule": str(path), "r2": chosen.r2, "complexity": chosen.complexity, "state_cost": chosen.state_cost}
+    show(found, json, lambda: STDOUT.print(hall.table(), f"rule: {path}"))
 
 
 @app.command("tune")
@@ -89,7 +129,7 @@ def tune(
     rule: Annotated[str, typer.Argument(help="A library rule or a rule file.")],
     task: TaskName = ["mlp-digits"],  # noqa: B006
     out: Out = Path("runs/tune"),
-    steps: Annotated[int, typer.Option(help="Meta-steps.")] = 500,
+    steps: Annotated[int, typer.Option(help="Meta-steps.")] = TUNING.steps,
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
@@ -98,7 +138,7 @@ def tune(
 ) -> None:
     """Meta-tune a rule's constants on tasks."""
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
-    config = MetaTrainConfig(steps=steps, seed=seed, time_limit=time_limit)
+    config = replace(TUNING, steps=steps, seed=seed, time_limit=time_limit)
     with bar("meta-tuning") as progress:
         tuned = meta_tune(
             load_rule(rule),

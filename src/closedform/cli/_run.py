@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from closedform import pipeline
 from closedform.cli._app import STDERR, STDOUT, DataDir, Device, JsonFlag, Out, Resume, Seed, app, show
@@ -53,13 +53,12 @@ class _Console:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bar = None
-        self._stages = 0
+        self._bar: TaskID | None = None
 
     def stage(self, name: str) -> None:
         self._close()
-        self._stages = list(pipeline.STAGES).index(name) + 1
-        title = f"[{self._stages}/{len(pipeline.STAGES)}] {pipeline.STAGES[name]}"
+        number = list(pipeline.STAGES).index(name) + 1
+        title = f"[{number}/{len(pipeline.STAGES)}] {pipeline.STAGES[name]}"
         self._bar = self._progress.add_task(title, total=None, text="")
         if not STDERR.is_terminal:
             typer.echo(title, err=True)

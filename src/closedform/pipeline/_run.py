@@ -131,7 +131,8 @@ def run(
         OutputError: ``out`` cannot be written.
     """
     task = tasks.get(config.task, data_dir=data_dir)
-    learned_optimizers.get(config.optimizer)  # an unknown name is said before anything is written
+    learned_optimizers.get(config.optimizer)  # an unknown name or device is said before anything is written
+    task.to(device)
     folder = Folder(Path(out), config.to_dict(), resume=resume, overwrite=overwrite)
     return _Pipeline(config, task, device, folder, listener or Silent()).run()
 
@@ -242,7 +243,9 @@ class _Pipeline:
             self.listener.result(f"{entry.label}: final loss {_shown(entry.final_loss.mean)}")
 
     def _report(self) -> None:
-        trajectories = load_trajectories(self.folder / "trajectories.safetensors")
+        options = self.config.distill
+        recording = load_trajectories(self.folder / "trajectories.safetensors")
+        _, held_out = recording.split(options.test_fraction, options.seed)
         hall, tuned, distilled = self.hall, self.tuned, self.distilled
         data = ReportData(
             title=f"{self.config.optimizer} on {self.task.name}, as an equation",
@@ -254,7 +257,7 @@ class _Pipeline:
             chosen=distilled,
             rule=tuned,
             before=distilled,
-            responses=response_curves({"distilled rule": distilled, "tuned rule": tuned}, self.network, trajectories),
+            responses=response_curves({"distilled rule": distilled, "tuned rule": tuned}, self.network, held_out),
             run=self._run_info(),
         )
         write_report(self.folder / "report.html", data)
