@@ -44,7 +44,7 @@ def test_state_cost_of_known_optimizers(name: str, cost: int) -> None:
 def test_adam_in_latex() -> None:
     text = load_rule("adam").latex()
     assert r"m_{t} &= \beta_{1} \, m_{t-1} + \left(1 - \beta_{1}\right) \, g_{t}" in text
-    assert r"u_{t} = -\frac{\hat{m}_{t}}{\sqrt{\hat{v}_{t}} + \epsilon}" in text
+    assert r"\Delta w_{t} = -\frac{\hat{m}_{t}}{\sqrt{\hat{v}_{t}} + \epsilon}" in text
     assert r"\epsilon = 10^{-8}" in text
 
 

@@ -236,9 +236,8 @@ class _RuleLatex:
         now["w"] = "t-1"
         lines = [self.line(name, expr, before) for name, expr in program.state.items()]
         lines += [self.line(name, expr, now) for name, expr in program.where.items()]
-        lines.append(
-            rf"w_{{t}} &= w_{{t-1}} + \eta \, u_{{t}}, \quad u_{{t}} = {latex(self.rule.update, now, self.digits)}"
-        )
+        update = latex(self.rule.update, now, self.digits)
+        lines.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, \Delta w_{{t}}, \quad \Delta w_{{t}} = {update}")
         if program.constants:
             lines.append("& " + r",\; ".join(self.constant(name, value) for name, value in program.constants.items()))
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
