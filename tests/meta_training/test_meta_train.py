@@ -17,7 +17,15 @@ from closedform.meta_training import MetaTrainConfig, MetaTrainResult, Truncated
 from closedform.rules import load_rule
 
 SMALL = MetaTrainConfig(
-    steps=14, horizon=20, random_scaling=0.5, batch=2, validate_every=5, validation_episodes=2, checkpoint_every=4
+    steps=14,
+    lr=1e-3,
+    warmup=3,
+    horizon=20,
+    random_scaling=0.5,
+    batch=2,
+    validate_every=5,
+    validation_episodes=2,
+    checkpoint_every=4,
 )
 
 
@@ -209,8 +217,17 @@ def test_options_are_checked() -> None:
         meta_train(SymbolicOptimizer(load_rule("adam"), []), [_quadratic()])
 
 
+def test_learning_rate_rises_then_falls() -> None:
+    config = MetaTrainConfig(steps=100, lr=2.0, warmup=10, final_lr=0.1)
+    assert config.lr_at(0) == pytest.approx(0.2, rel=1e-3)
+    assert config.lr_at(50) == pytest.approx(1.1)
+    assert config.lr_at(100) == pytest.approx(0.2)
+    constant = MetaTrainConfig(steps=100, lr=2.0, warmup=0, final_lr=1.0)
+    assert {constant.lr_at(step) for step in range(101)} == {2.0}
+
+
 def test_learns_the_quadratic() -> None:
-    config = MetaTrainConfig(steps=150, horizon=40, lr=1e-2, validate_every=50)
+    config = MetaTrainConfig(steps=150, horizon=40, lr=1e-2, warmup=20)
     optimizer = get("rp-s", generator=torch.Generator().manual_seed(0), scale=0.1)
     result = meta_train(optimizer, [_quadratic()], estimator=TruncatedBPTT(20), config=config)
     start = result.history[0]["validation"]

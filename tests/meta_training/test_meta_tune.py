@@ -33,7 +33,7 @@ def test_sgd_on_a_quadratic_finds_the_best_learning_rate() -> None:
     task, sgd = tasks.get("quadratic", dim=5, condition=10.0), load_rule("sgd")
     task.init = lambda generator: {"w": torch.zeros(5)}
     config = MetaTrainConfig(
-        steps=100, horizon=HORIZON, lr=0.2, final_lr=0.02, objective="mean", clip=1e6, validate_every=0
+        steps=100, horizon=HORIZON, lr=0.2, warmup=0, final_lr=0.02, objective="mean", clip=1e6, validate_every=0
     )
     tuned = meta_tune(sgd, [task], estimator=TruncatedBPTT(HORIZON, second_order=True), config=config)
     grid = torch.arange(0.01, 2.0, 0.01, dtype=torch.float64)
@@ -73,7 +73,7 @@ def test_literals_are_tuned_and_provenance_kept(tmp_path: Path) -> None:
 def test_never_worse_in_validation_than_the_rule_given() -> None:
     """A meta-learning rate far too high spoils every candidate but the first."""
     task, adam = tasks.get("quadratic", dim=5), replace(load_rule("adam"), lr=0.3)
-    config = MetaTrainConfig(steps=10, horizon=20, lr=50.0, validate_every=5)
+    config = MetaTrainConfig(steps=10, horizon=20, lr=50.0, warmup=0, validate_every=5)
     tuned = meta_tune(adam, [task], config=config)
     assert (tuned.lr, tuned.constants) == (adam.lr, adam.constants)
 

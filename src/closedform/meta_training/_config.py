@@ -20,6 +20,8 @@ class MetaTrainConfig:
         steps: Meta-steps: updates of the meta-parameters, one window each.
         horizon: Steps an episode; None: the task's own horizon.
         lr: The meta-optimizer's learning rate (Adam).
+        warmup: Meta-steps over which the learning rate rises to ``lr``. Adam's first steps have full length whatever
+            they are based on, and may throw a network to where every optimizee dies at once and no gradient is left.
         final_lr: The learning rate at the end as a share of ``lr``, reached by a half cosine; 1 keeps it constant.
         batch: Optimizees side by side, over which meta-gradients are averaged.
         objective: The meta-loss: a name in ``OBJECTIVES``.
@@ -32,24 +34,26 @@ class MetaTrainConfig:
         time_limit: Stop early after so many seconds, counted over resumed runs too; None: never.
     """
 
-    steps: int = 3000
+    steps: int = 1000
     horizon: int | None = None
-    lr: float = 1e-3
-    final_lr: float = 1.0
+    lr: float = 3e-3
+    warmup: int = 100
+    final_lr: float = 0.1
     batch: int = 1
-    objective: str = "log"
+    objective: str = "relative"
     random_scaling: float = 0.0
     clip: float = 1.0
     seed: int = 0
-    validate_every: int = 200
+    validate_every: int = 50
     validation_episodes: int = 4
-    checkpoint_every: int = 200
+    checkpoint_every: int = 50
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
         lookup("objective", self.objective, OBJECTIVES)
         for name, least in {
             "steps": 1,
+            "warmup": 0,
             "batch": 1,
             "seed": 0,
             "validate_every": 0,
@@ -65,6 +69,12 @@ class MetaTrainConfig:
             _check_number(name, getattr(self, name))
         if self.time_limit is not None:
             _check_number("time_limit", self.time_limit, above=0)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of the meta-step after ``step`` others."""
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.lr * rise * (self.final_lr + (1 - self.final_lr) * cosine)
 
 
 @dataclass(frozen=True)

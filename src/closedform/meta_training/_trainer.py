@@ -124,9 +124,7 @@ class Trainer:
         for index, parameter in enumerate(self.parameters):
             parameter.grad = torch.stack([estimate.gradients[index] for estimate in estimates]).mean(0)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        done = self.step / self.config.steps
-        decay = self.config.final_lr + (1 - self.config.final_lr) * (1 + math.cos(math.pi * done)) / 2
-        self.adam.param_groups[0]["lr"] = self.config.lr * decay
+        self.adam.param_groups[0]["lr"] = self.config.lr_at(self.step)
         self.adam.step()
         self.adam.zero_grad()
         return float(norm)
