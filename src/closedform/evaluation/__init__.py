@@ -4,9 +4,11 @@ from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Basel
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
 from closedform.evaluation._headline import Headline, headline
+from closedform.evaluation._plots import final_losses, loss_curves
 from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
 from closedform.evaluation._response import Response, ResponseCurves, response_curves
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
+from closedform.evaluation._svg import standalone
 from closedform.evaluation._tuning import Tuning
 
 __all__ = [
@@ -27,11 +29,14 @@ __all__ = [
     "Summary",
     "Tuning",
     "evaluate",
+    "final_losses",
     "headline",
     "log_grid",
+    "loss_curves",
     "paired_difference",
     "report_html",
     "response_curves",
+    "standalone",
     "summarize",
     "write_report",
 ]

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
+from importlib import resources
 from html import escape
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -89,6 +90,16 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _inline(buffer.getvalue(), name, description)
+
+
+def standalone(svg: str) -> str:
+    """A plot of the page as a file of its own, in the page's light colours."""
+    css = (resources.files("closedform.evaluation") / "report.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", css[: css.index("@media")]))
+    svg = re.sub(r"var\(--([\w-]+)\)", lambda match: light[match.group(1)], svg)
+    opening, rest = svg.split(">", 1)
+    style = f'xmlns="http://www.w3.org/2000/svg" style="background: {light["paper"]}"'
+    return f"{opening} {style}>{rest}\n"
 
 
 def _inline(text: str, name: str, description: str) -> str:
