@@ -10,8 +10,8 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
-from importlib import resources
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
