@@ -1,8 +1,6 @@
 """``python -m closedform`` is the ``closedform`` command."""
 
-import sys
-
 from closedform.cli import main
 
 if __name__ == "__main__":  # worker processes that are spawned import this module again
-    sys.exit(main())
+    main()

@@ -27,9 +27,6 @@ class EvaluateConfig:
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
 
 
-_TRAINING: dict[str, Any] = {"steps": 1500, "validate_every": 100, "checkpoint_every": 50}
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """What `run` does.
@@ -51,7 +48,7 @@ class RunConfig:
     unroll: int = 20
     tune_unroll: int = TUNING_UNROLL
     threads: int = 1
-    train: MetaTrainConfig = field(default_factory=lambda: MetaTrainConfig(**_TRAINING))
+    train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
     record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=1000))
     distill: DistillConfig = field(default_factory=DistillConfig)
     tune: MetaTrainConfig = TUNING
