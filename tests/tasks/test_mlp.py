@@ -11,8 +11,8 @@ from torch.func import vmap
 from closedform import tasks
 from closedform.errors import UnknownNameError
 from closedform.tasks._base import Task
-from closedform.tasks._images import DigitsSource, halves
 from closedform.tasks._dense import ACTIVATIONS
+from closedform.tasks._images import DigitsSource, halves
 
 
 def test_digits_splits_are_disjoint_and_cover_everything() -> None:

@@ -25,7 +25,7 @@ class AutoencoderOptions(ImageOptions):
     """
 
     hidden: tuple[int, ...] = (128, 32, 128)
-    activation: str = "relu"
+    activation: str = "tanh"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -64,7 +64,7 @@ class FileSource(ImageSource):
 
     def available(self) -> str | None:
         try:
-            return self._missing("not on this machine") if self._locate() is None else None
+            return self._missing("not on this machine, but downloaded on first use") if self._locate() is None else None
         except DataError as error:
             return str(error)
 
