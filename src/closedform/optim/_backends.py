@@ -13,7 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from closedform.lang import OPERATORS, Apply, Kind, Lag, Memory, Program, Symbol, memory_kinds, step, walk
+from closedform.lang import (
+    OPERATORS,
+    Apply,
+    Kind,
+    Lag,
+    Memory,
+    Program,
+    Reduce,
+    Symbol,
+    memory_kinds,
+    reduce_whole,
+    step,
+    walk,
+)
+from closedform.optim._noise import Noise
 
 BLOCK = 1 << 16
 """Elements of a flat block on the CPU: temporaries of this size stay in the second-level cache."""
@@ -26,11 +40,36 @@ class Slot:
     Attributes:
         param, grad: Tensors of one shape, type and device.
         memory: State name -> tensor, shaped like ``param`` or scalar.
+        reduce: How mean, rms and norm reduce a tensor of this shape; another way if it is a shard of a larger one.
     """
 
     param: Tensor
     grad: Tensor
     memory: Memory
+    reduce: Reduce = reduce_whole
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Parameters that take the same step: of one group, one type and on one device.
+
+    Attributes:
+        params, grads: Tensors; a gradient has its parameter's shape.
+        memories: For each parameter its memory; entries that are not the program's do not matter.
+        reduces: For each how it is reduced (see `Slot`); None if all are whole.
+    """
+
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    memories: Sequence[Memory]
+    reduces: Sequence[Reduce] | None = None
+
+    def slots(self, program: Program) -> list[Slot]:
+        """The same, one parameter at a time, for a program."""
+        keys = memory_kinds(program)
+        reduces = self.reduces or [reduce_whole] * len(self.params)
+        rows = zip(self.params, self.grads, self.memories, reduces, strict=True)
+        return [Slot(param, grad, {key: memory[key] for key in keys}, reduce) for param, grad, memory, reduce in rows]
 
 
 @dataclass(frozen=True)
@@ -38,18 +77,18 @@ class Settings:
     """What a step needs besides tensors.
 
     Attributes:
-        t: Number of this step, from 1.
+        t: Number of this step, from 1; a scalar tensor on the parameters' device if nothing may wait for the device.
         lr: Learning rate, a float or a scalar tensor.
         weight_decay: Decoupled weight decay (update per unit of parameter).
         maximize: Ascend instead of descend.
-        generator: If given, bfloat16 states are rounded stochastically with it, on the parameters' device.
+        noise: If given, bfloat16 states are rounded stochastically with it.
     """
 
-    t: float
+    t: float | Tensor
     lr: float | Tensor
     weight_decay: float
     maximize: bool
-    generator: torch.Generator | None = None
+    noise: Noise | None = None
 
 
 Backend = Callable[[Program, Sequence[Slot], Settings], None]
@@ -60,14 +99,20 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def new_memory(program: Program, param: Tensor, state_dtype: torch.dtype | None = None) -> Memory:
-    """Zeros for every memory entry: like the parameter, or a scalar for what is one number a tensor."""
+def new_memory(
+    program: Program, param: Tensor, state_dtype: torch.dtype | None = None, *, capturable: bool = False
+) -> Memory:
+    """Zeros for every memory entry: like the parameter, or a scalar for what is one number a tensor.
+
+    What is the same for all parameters (a power of a decay) is kept on the CPU, or on the device if ``capturable``.
+    """
 
     def zeros(kind: Kind) -> Tensor:
         if kind is Kind.ELEMENTWISE:
             return torch.zeros_like(param, dtype=state_dtype, memory_format=torch.preserve_format)
-        dtype = torch.float64 if kind is Kind.UNIFORM else compute_dtype(param.dtype)
-        return torch.zeros((), dtype=dtype, device="cpu" if kind is Kind.UNIFORM else param.device)
+        uniform = kind is Kind.UNIFORM
+        dtype = torch.float64 if uniform else compute_dtype(param.dtype)
+        return torch.zeros((), dtype=dtype, device="cpu" if uniform and not capturable else param.device)
 
     return {key: zeros(kind) for key, kind in memory_kinds(program).items()}
 
@@ -79,7 +124,7 @@ def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> No
         dtype = compute_dtype(slot.param.dtype)
         grad, param = (tensor.to(dtype).reshape(shape) for tensor in (slot.grad, slot.param))
         memory = {key: value.reshape(shape) if _varies(key, program) else value for key, value in slot.memory.items()}
-        moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings)
+        moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings, slot.reduce)
         _store(program, slot, moved, new, settings)
 
 
@@ -99,14 +144,19 @@ BACKENDS: dict[str, Backend] = {"eager": eager, "reference": reference}
 
 
 def _advance(
-    program: Program, grad: Tensor, param: Tensor, memory: Memory, settings: Settings
+    program: Program,
+    grad: Tensor,
+    param: Tensor,
+    memory: Memory,
+    settings: Settings,
+    reduce: Reduce = reduce_whole,
 ) -> tuple[Tensor, Memory]:
     inputs = {
         "g": -grad if settings.maximize else grad,
         "w": param,
-        "t": torch.tensor(settings.t, dtype=torch.float64),
+        "t": torch.as_tensor(settings.t, dtype=torch.float64),
     }
-    outputs, new = step(program, inputs, memory)
+    outputs, new = step(program, inputs, memory, reduce=reduce)
     update = outputs["update"]
     if settings.weight_decay:
         update = update - settings.weight_decay * param
@@ -156,13 +206,10 @@ def _step_joined(program: Program, slots: Sequence[Slot], settings: Settings) ->
 
 
 def _rounded(value: Tensor, dtype: torch.dtype, settings: Settings) -> Tensor:
-    """As it is to be stored: to bfloat16 stochastically if asked for, by noise below the last bit that is kept."""
-    if settings.generator is None or dtype is not torch.bfloat16:
+    """As it is to be stored: to bfloat16 stochastically if asked for."""
+    if settings.noise is None or dtype is not torch.bfloat16:
         return value
-    bits = value.float().view(torch.int32)
-    noise = torch.randint(1 << 16, bits.shape, dtype=torch.int32, device=bits.device, generator=settings.generator)
-    moved = ((bits + noise) & -(1 << 16)).view(torch.float32)
-    return torch.where(value.isfinite(), moved, value).to(dtype)
+    return settings.noise.rounded(value)
 
 
 def _join(tensors: Iterable[Tensor], dtype: torch.dtype) -> Tensor:

@@ -6,15 +6,14 @@ Every failure is a `NativeUnavailable` before anything has changed, so that the 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from closedform.lang import Kind, Memory, memory_kinds
-from closedform.optim._backends import Settings
+from closedform.optim._backends import Cohort, Settings
 from closedform.optim._fused import FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
 from closedform.optim._native_build import NativeUnavailable
@@ -31,73 +30,57 @@ class Compiled:
         self._batches: dict[Hashable, Batch | FusedBatch] = {}
 
     def step(
-        self, place: Hashable, rule: str, params: Sequence[Tensor], memories: Sequence[Memory], settings: Settings
+        self,
+        place: Hashable,
+        rule: str,
+        cohort: Cohort,
+        settings: Settings,
     ) -> None:
-        """Advance parameters that are at the same step, by their gradients ``param.grad``.
+        """Advance parameters that are at the same step.
 
         Args:
             place: Stands for these parameters among the optimizer's; what their last call needed is kept.
             rule: JSON text of the rule.
-            params: Parameters with gradients.
-            memories: For each its memory; more keys do not matter.
+            cohort: The parameters, with gradients and memories.
             settings: What else the step needs.
 
         Raises:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
         """
-        generator = settings.generator
-        batch = self._batch(place, rule, params[0], memories[0], generator is not None)
-        grads: list[Tensor] = [param.grad for param in params]  # type: ignore[misc]  # those without were left out
-        run = batch.step
+        params, grads, memories = cohort.params, cohort.grads, cohort.memories
         if not {*map(type, params), *map(type, grads)} <= PLAIN:
-            run = partial(_step_shards, batch)
-        run(
+            raise NativeUnavailable(f"{_strange([*params, *grads])} is no plain tensor")
+        noise = settings.noise
+        batch = self._batch(place, rule, params[0], memories[0], settings)
+        if cohort.reduces is not None and batch.kernel.reduces:
+            raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
+        batch.step(
             params,
             grads,
             memories,
-            settings.t,
+            settings.t,  # type: ignore[arg-type]  # _batch has refused a tensor where a number is needed
             settings.lr,
             settings.weight_decay,
             maximize=settings.maximize,
-            seed=0 if generator is None else generator.initial_seed(),
+            seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 
-    def _batch(self, place: Hashable, rule: str, param: Tensor, memory: Memory, stochastic: bool) -> Batch | FusedBatch:
+    def _batch(
+        self, place: Hashable, rule: str, param: Tensor, memory: Memory, settings: Settings
+    ) -> Batch | FusedBatch:
         on_cpu = param.device.type == "cpu"
-        kernel = _kernel(rule, param.dtype, _state_dtype(rule, memory, param), stochastic, on_cpu)
+        if on_cpu and isinstance(settings.t, Tensor):
+            raise NativeUnavailable("on the CPU, capturable steps are not compiled")
+        kernel = _kernel(rule, param.dtype, _state_dtype(rule, memory, param), settings.noise is not None, on_cpu)
         batch = self._batches.get(place)
         if batch is None or batch.kernel is not kernel:
             batch = self._batches[place] = Batch(kernel) if isinstance(kernel, Kernel) else FusedBatch(kernel)
         return batch
 
 
-def _step_shards(
-    batch: Batch | FusedBatch,
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    memories: Sequence[Memory],
-    *args: Any,
-    **options: Any,
-) -> None:
-    """Step on this process's shards of distributed tensors (DTensor): an elementwise rule needs no others."""
-    if batch.kernel.reduces:
-        raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
-    for param, grad in zip(params, grads, strict=True):
-        if getattr(param, "placements", None) != getattr(grad, "placements", None):
-            raise NativeUnavailable("a gradient is distributed in another way than its parameter")
-    shards = [{key: _shard(memory[key]) for key in batch.kernel.keys} for memory in memories]
-    whole = [{id(shard[key]): memory[key] for key in shard} for shard, memory in zip(shards, memories, strict=True)]
-    batch.step([_shard(param) for param in params], [_shard(grad) for grad in grads], shards, *args, **options)
-    for memory, shard, owner in zip(memories, shards, whole, strict=True):
-        memory.update({key: owner[id(value)] for key, value in shard.items()})  # lags have changed places
-
-
-def _shard(tensor: Tensor) -> Tensor:
-    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    if type(local) not in PLAIN:
-        raise NativeUnavailable(f"a parameter, gradient or state is a {type(local).__name__}, not a plain tensor")
-    return local
+def _strange(tensors: Sequence[Tensor]) -> str:
+    return next(type(tensor).__name__ for tensor in tensors if type(tensor) not in PLAIN)
 
 
 def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool) -> Kernel | FusedKernel:

@@ -19,10 +19,10 @@ from closedform.lang._lowering import lower
 from closedform.optim._backends import compute_dtype
 from closedform.optim._native import is_dense, rotate
 from closedform.optim._native_build import NativeUnavailable
+from closedform.optim._noise import hashed, rounded, stream
 
 JOIN = 1 << 16
 """Tensors of fewer elements are joined until they have so many."""
-GOLDEN = 0x9E3779B97F4A7C15
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: row.torch for name, row in OPERATORS.items()}
 _FUNCTIONS |= {
     "reciprocal": torch.reciprocal,
@@ -63,7 +63,7 @@ class FusedKernel:
 
         def value(index: int) -> Tensor:
             number = self.plan.nodes[index].number
-            return values[index] if number is None else torch.tensor(number, dtype=torch.float64, device=t.device)
+            return values[index] if number is None else _scalar(number, t.device)
 
         rings = {ring.name: ring for ring in self.uniform_rings}
         for index in self.uniform:
@@ -103,7 +103,7 @@ class FusedKernel:
             stored = past[ring.name, ring.depth]
             new = _tensor(values[self.plan.stores[ring.name]], w, real).expand_as(stored)
             stored.copy_(
-                _rounded(new, seed + _key(-1 - number)) if self.stochastic and stored.dtype is torch.bfloat16 else new
+                rounded(new, seed + hashed(-1 - number)) if self.stochastic and stored.dtype is torch.bfloat16 else new
             )
         w.copy_(moved)
 
@@ -128,25 +128,27 @@ class FusedBatch:
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        seed: int = 0,
+        seed: int | Tensor = 0,
     ) -> None:
-        """As `closedform.optim._native.Batch.step`; ``t`` and ``lr`` may be scalar tensors, on the same device too."""
+        """As `closedform.optim._native.Batch.step`; ``t``, ``lr`` and ``seed`` may be scalar tensors on the device.
+
+        If they all are, nothing is copied from host to device or back: the step can be captured as a CUDA graph.
+        """
         kernel, device = self.kernel, params[0].device
         if kernel.failure is not None:
             raise kernel.failure
         now = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         u, scalars = kernel.uniforms(memories[0], now.double())
-        rate = torch.as_tensor(lr, dtype=torch.float64, device=device)
-        sign = torch.tensor(-1.0 if maximize else 1.0, dtype=torch.float64, device=device)
-        rates = torch.stack([rate, rate * weight_decay, sign])
-        u, start = u.to(device), torch.tensor(_key(seed), device=device)
+        rate = lr.to(device, torch.float64).reshape(()) if isinstance(lr, Tensor) else _scalar(lr, device)
+        rates = torch.stack([rate, rate * weight_decay, _scalar(-1.0 if maximize else 1.0, device)])
+        u, start = u.to(device), stream(seed, device)
         rows = [_row(kernel, *parts) for parts in zip(params, grads, memories, strict=True)]
         depths = [ring.depth for ring in kernel.rings]
         written = [0, *(1 + end for end in accumulate(depths))]  # the parameter, and the oldest buffer of each ring
         for number, group in enumerate(_joined(rows, alone=kernel.reduces)):
             flat = group[0] if len(group) == 1 else [torch.cat(column) for column in zip(*group, strict=True)]
             try:
-                kernel.advance(flat[0], flat[1], flat[2:], u, rates, start + _key(number))
+                kernel.advance(flat[0], flat[1], flat[2:], u, rates, start + hashed(number))
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 kernel.failure = NativeUnavailable(f"torch.compile failed ({reason})")
@@ -157,7 +159,7 @@ class FusedBatch:
         for memory in memories:
             for key, value in scalars.items():
                 memory[key].copy_(value)
-            rotate(memory, kernel.deep_rings)
+            (_shift if isinstance(t, Tensor) else rotate)(memory, kernel.deep_rings)
 
 
 def _joined(rows: Sequence[list[Tensor]], *, alone: bool) -> Iterator[list[list[Tensor]]]:
@@ -203,28 +205,19 @@ def _spread(flat: Tensor, targets: list[Tensor]) -> None:
     torch._foreach_copy_(targets, list(torch.split(flat, [target.numel() for target in targets])))
 
 
-def _rounded(value: Tensor, seed: Tensor) -> Tensor:
-    """To bfloat16, stochastically: noise below the last bit that is kept, from a hash of seed and position."""
-    x = torch.arange(value.numel(), device=value.device) * _signed(GOLDEN) + seed
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed(0x94D049BB133111EB)
-    noise = ((x >> 40) & 0xFFFF).to(torch.int32).view(value.shape)
-    bits = value.float().view(torch.int32)
-    moved = ((bits + noise) & -0x10000).view(torch.float32)
-    return torch.where(value.isfinite(), moved, value).to(torch.bfloat16)
-
-
-def _key(number: int) -> int:
-    """A 64-bit hash of a number (S. Vigna 2015, splitmix64), as a signed integer."""
-    z = (number + 1) * GOLDEN % 2**64
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    return _signed(z ^ (z >> 31))
-
-
-def _signed(bits: int) -> int:
-    return bits - 2**64 if bits >= 2**63 else bits
+def _shift(memory: Memory, rings: Sequence[tuple[str, ...]]) -> None:
+    """What `rotate` does, by copies: a captured step finds every buffer where it was."""
+    for keys in rings:
+        newest = memory[keys[-1]].clone()
+        for older, newer in zip(keys[:0:-1], keys[-2::-1], strict=True):
+            memory[older].copy_(memory[newer])
+        memory[keys[0]].copy_(newest)
 
 
 def _tensor(value: Tensor | float, like: Tensor, real: torch.dtype) -> Tensor:
     return value if isinstance(value, Tensor) else torch.full((), value, dtype=real, device=like.device)
+
+
+def _scalar(value: float, device: torch.device) -> Tensor:
+    """A number on a device, without a copy from the host."""
+    return torch.full((), value, dtype=torch.float64, device=device)

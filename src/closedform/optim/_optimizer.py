@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
@@ -13,12 +13,24 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from closedform._names import unknown_name_message
-from closedform.errors import OptionError, RuleError
-from closedform.lang import Program, memory_kinds
-from closedform.optim._backends import BACKENDS, Settings, Slot, new_memory
-from closedform.optim._compiled import Compiled
+from closedform.errors import ClosedFormError, OptionError
+from closedform.optim._backends import BACKENDS, Cohort, Settings, new_memory
+from closedform.optim._compiled import PLAIN, Compiled
+from closedform.optim._groups import (
+    RUN_OPTIONS,
+    backend_of,
+    check_group,
+    check_not_captured,
+    check_parameter,
+    list_once,
+    program_of,
+    rule_of,
+    sparse_refusal,
+)
+from closedform.optim._loading import check_saved, restore
 from closedform.optim._native_build import NativeUnavailable
+from closedform.optim._noise import Noise
+from closedform.optim._shards import on_shards
 from closedform.rules import Rule, load_rule
 
 
@@ -39,6 +51,8 @@ class RuleOptimizer(Optimizer):
             that works, and warns once if that is not the compiled one on the CPU.
         state_dtype: Type of states that are kept for every parameter, the parameter's own if None. torch.bfloat16
             halves the memory of float32 states; they are then rounded stochastically, so that small changes add up.
+        capturable: Count steps on the parameters' device and never wait for it, so that a step can be captured as a
+            CUDA graph (give ``lr`` as a tensor there to change it between replays).
 
     Raises:
         RuleError, UnknownNameError: the rule cannot be loaded.
@@ -66,8 +80,10 @@ class RuleOptimizer(Optimizer):
         foreach: bool | None = None,
         backend: str | None = None,
         state_dtype: torch.dtype | None = None,
+        capturable: bool = False,
     ) -> None:
         self._compiled = Compiled()
+        self._together: dict[Tensor, Hashable] = {}
         defaults = {
             "rule": load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
             "lr": lr,
@@ -76,6 +92,7 @@ class RuleOptimizer(Optimizer):
             "foreach": foreach,
             "backend": backend,
             "state_dtype": state_dtype,
+            "capturable": capturable,
         }
         super().__init__(params, defaults)
 
@@ -87,18 +104,19 @@ class RuleOptimizer(Optimizer):
             param_group["rule"] = given if is_text else load_rule(given).to_json()
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        if group["lr"] is None:
-            group["lr"] = _rule(group["rule"]).lr
         try:
-            _check_group(group)
-        except OptionError:
+            list_once(group)
+            if group["lr"] is None:
+                group["lr"] = rule_of(group["rule"]).lr
+            check_group(group)
+        except ClosedFormError:
             self.param_groups.pop()
             raise
 
     @property
     def rule(self) -> Rule:
         """The rule of the first parameter group."""
-        return _rule(self.param_groups[0]["rule"])
+        return rule_of(self.param_groups[0]["rule"])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -117,15 +135,15 @@ class RuleOptimizer(Optimizer):
             The closure's loss, or None.
 
         Raises:
-            OptionError: a gradient is sparse, or a parameter is complex; names it. Or the back end that was asked for
-                cannot run here.
+            OptionError: a gradient is sparse, or a parameter is complex or on the meta device; names it, and nothing
+                was changed. Or the back end that was asked for cannot run here.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for index, group in enumerate(self.param_groups):
-            self._step_group(index, group)
+        for work in [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]:
+            self._advance(work)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -133,143 +151,138 @@ class RuleOptimizer(Optimizer):
 
         Raises:
             RuleError: the states belong to a rule that keeps other states; names both.
+            CheckpointError: a parameter's states are missing or of another shape; names it.
         """
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=False):
-            _check_same_states(saved.get("rule"), group["rule"])
-        backends = [(group["backend"], group["foreach"]) for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, (backend, foreach) in zip(self.param_groups, backends, strict=True):
-            group.update(backend=backend, foreach=foreach)  # what runs here is no part of what was saved
-        saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(saved_ids, params, strict=True):
-            for key, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor):  # torch would cast it to the parameter's type
-                    device = value.device if value.dtype == torch.float64 and value.dim() == 0 else param.device
-                    self.state[param][key] = value.detach().to(device=device, copy=True)
+        own = [{option: group[option] for option in RUN_OPTIONS} for group in self.param_groups]
+        loaded: dict[str, Any] = {}
+
+        def before(_: Optimizer, saved: dict[str, Any]) -> None:
+            check_saved(self.param_groups, saved)
+            loaded.update(saved)
+
+        def after(_: Optimizer) -> None:
+            for group, options in zip(self.param_groups, own, strict=True):
+                group.update(options)
+            restore(self.param_groups, loaded, self.state)
+            self._regroup()
+
+        hooks = [  # the first sees what the user's hooks made of it, and theirs see what the second made
+            self.register_load_state_dict_pre_hook(before),
+            self.register_load_state_dict_post_hook(after, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._compiled = Compiled()
         for group in self.param_groups:
             group.setdefault("maximize", False)
+            group.setdefault("capturable", False)
             for option in ("foreach", "backend", "state_dtype"):
                 group.setdefault(option, None)
+        self._regroup()
 
     def __repr__(self) -> str:
         lines = [self.__class__.__name__ + " ("]
         for index, group in enumerate(self.param_groups):
             options = ", ".join(f"{key}={group[key]}" for key in ("lr", "weight_decay", "maximize", "foreach"))
             count = len(group["params"])
-            lines.append(f"  group {index}: rule={_rule(group['rule']).name}, {options}, {count} parameters")
+            lines.append(f"  group {index}: rule={rule_of(group['rule']).name}, {options}, {count} parameters")
         return "\n".join([*lines, ")"])
 
-    def _step_group(self, index: int, group: dict[str, Any]) -> None:
-        program = _program(group["rule"])
-        batches: dict[tuple[int, torch.dtype, torch.device], tuple[list[Tensor], list[dict[str, Any]]]] = {}
+    def _gather(self, index: int, group: dict[str, Any]) -> list[_Work]:
+        """Parameters of a group that have gradients, those together that take the same step; changes no parameter."""
+        capturable = group["capturable"]
+        found: dict[Hashable, _Work] = {}
         for position, param in enumerate(group["params"]):
             grad = param.grad
             if grad is None:
                 continue
-            dtype = param.dtype
-            if dtype.is_complex or grad.layout is not torch.strided:
-                raise _refusal(param, _name(group, position))
+            if grad.layout is not torch.strided:
+                raise sparse_refusal(group, position)
             state = self.state[param]
             if not state:
-                state["step"] = 0
-                state.update(new_memory(program, param, group["state_dtype"]))
-            t = state["step"] = state["step"] + 1
-            params, states = batches.setdefault((t, dtype, param.device), ([], []))
-            params.append(param)
-            states.append(state)
-        for place, ((t, _, device), (params, states)) in enumerate(batches.items()):
-            generator = None
-            if group["state_dtype"] is torch.bfloat16:
-                generator = torch.Generator(device).manual_seed((t << 32) + (index << 16) + place)
-            settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], generator)
-            self._advance((index, place), group, params, states, settings)
+                self._begin(group, position)
+            key = (self._together.get(param) if capturable else state["step"], param.dtype, param.device)
+            work = found.get(key)
+            if work is None:
+                work = found[key] = _Work((index, len(found)), group)
+            work.params.append(param)
+            work.grads.append(grad)
+            work.states.append(state)
+        return list(found.values())
 
-    def _advance(
-        self,
-        place: tuple[int, int],
-        group: Mapping[str, Any],
-        params: list[Tensor],
-        states: list[dict[str, Any]],
-        settings: Settings,
-    ) -> None:
-        backend = _backend(group)
-        if backend == "compiled" or (backend is None and params[0].device.type in ("cpu", "cuda")):
+    def _begin(self, group: dict[str, Any], position: int) -> None:
+        """Create a parameter's state."""
+        check_parameter(group, position)
+        param, capturable = group["params"][position], group["capturable"]
+        check_not_captured(param.device)
+        state = self.state[param]
+        state["step"] = torch.zeros((), dtype=torch.float64, device=param.device) if capturable else 0
+        state.update(new_memory(program_of(group["rule"]), param, group["state_dtype"], capturable=capturable))
+
+    def _regroup(self) -> None:
+        """Find out which parameters have taken the same number of steps, where that is not known on the host."""
+        counts = {param: state.get("step") for param, state in self.state.items()}
+        self._together = {param: float(step) for param, step in counts.items() if isinstance(step, Tensor)}
+
+    def _advance(self, work: _Work) -> None:
+        group, steps = work.group, [state["step"] for state in work.states]
+        t = steps[0] + 1
+        settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t))
+        cohort = Cohort(work.params, work.grads, work.states)
+        if {*map(type, work.params)} <= PLAIN:
+            self._run(work, cohort, settings)
+        else:
+            with on_shards(cohort) as local:
+                self._run(work, local, settings)
+        if isinstance(t, Tensor):
+            torch._foreach_add_(steps, 1)
+            self._together.update(dict.fromkeys(work.params, object()))
+        else:
+            for state in work.states:
+                state["step"] = t
+
+    def _run(self, work: _Work, cohort: Cohort, settings: Settings) -> None:
+        group, device = work.group, cohort.params[0].device
+        backend = backend_of(group)
+        if not group["capturable"]:
+            check_not_captured(device)
+        compiled_on = ("cuda",) if group["capturable"] else ("cpu", "cuda")
+        if backend == "compiled" or (backend is None and device.type in compiled_on):
             try:
-                return self._compiled.step(place, group["rule"], params, states, settings)
+                return self._compiled.step(work.place, group["rule"], cohort, settings)
             except NativeUnavailable as reason:
                 if backend == "compiled":
                     raise OptionError(f'backend="compiled" cannot be used: {reason}; take backend=None') from None
                 _warn_once(str(reason))
-        memories = [{key: value for key, value in state.items() if key != "step"} for state in states]
-        slots = [
-            Slot(param, param.grad, memory)  # type: ignore[arg-type]  # those without were left out
-            for param, memory in zip(params, memories, strict=True)
-        ]
-        BACKENDS[backend or "eager"](_program(group["rule"]), slots, settings)
+        program = program_of(group["rule"])
+        BACKENDS[backend or "eager"](program, cohort.slots(program), settings)
 
 
-@lru_cache(maxsize=64)
-def _rule(text: str) -> Rule:
-    return Rule.from_json(text)
+@dataclass
+class _Work:
+    """Parameters that take the same step: their group, and a place that stands for them among the optimizer's."""
+
+    place: tuple[int, int]
+    group: Mapping[str, Any]
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
 
 
-@lru_cache(maxsize=64)
-def _program(text: str) -> Program:
-    return _rule(text).program.merged
-
-
-def _name(group: Mapping[str, Any], position: int) -> str:
-    names = group.get("param_names")
-    return f'parameter "{names[position]}"' if names else f"parameter {position}"
-
-
-def _check_group(group: Mapping[str, Any]) -> None:
-    lr, decay = group["lr"], group["weight_decay"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise OptionError(f"lr must be a number or a tensor of one element, got shape {tuple(lr.shape)}")
-    if not isinstance(lr, Tensor) and not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr >= 0):
-        raise OptionError(f"lr must be a finite number >= 0, got {lr!r}")
-    if not (isinstance(decay, (int, float)) and math.isfinite(decay) and decay >= 0):
-        raise OptionError(f"weight_decay must be a finite number >= 0, got {decay!r}")
-    if group["backend"] not in (None, "compiled", *BACKENDS):
-        raise OptionError(unknown_name_message("backend", str(group["backend"]), {"compiled": None, **BACKENDS}))
-    if group["backend"] is not None and group["foreach"] is not None:
-        raise OptionError("give backend or foreach, not both")
-    if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
-        raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {group['state_dtype']!r}")
-
-
-def _refusal(param: Tensor, name: str) -> OptionError:
-    if param.is_complex():
-        return OptionError(f"{name}: it is complex; rules are defined for real parameters (use torch.view_as_real)")
-    return OptionError(f"{name}: its gradient is sparse; rules need dense gradients (Embedding(sparse=False))")
-
-
-def _backend(group: Mapping[str, Any]) -> str | None:
-    if group["backend"] is None and group["foreach"] is not None:
-        return "eager" if group["foreach"] else "reference"
-    backend: str | None = group["backend"]
-    return backend
+def _noise(work: _Work, t: int | Tensor) -> Noise | None:
+    if work.group["state_dtype"] is not torch.bfloat16:
+        return None
+    index, place = work.place
+    whole = t.to(torch.int64) if isinstance(t, Tensor) else t
+    return Noise((whole << 32) + (index << 16) + place)
 
 
 @lru_cache(maxsize=16)
 def _warn_once(reason: str) -> None:
-    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=5)
-
-
-def _check_same_states(saved: object, own: str) -> None:
-    if not isinstance(saved, str):
-        raise RuleError("this state_dict was not saved by a RuleOptimizer: its parameter groups name no rule")
-    theirs, mine = _rule(saved), _rule(own)
-    if memory_kinds(_program(saved)) != memory_kinds(_program(own)):
-        kept = ", ".join(memory_kinds(_program(saved))) or "none"
-        needed = ", ".join(memory_kinds(_program(own))) or "none"
-        raise RuleError(
-            f'this state_dict belongs to rule "{theirs.name}" (states: {kept}); '
-            f'this optimizer runs rule "{mine.name}" (states: {needed})'
-        )
+    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=7)
