@@ -80,7 +80,7 @@ def evaluate(
     if expr in done:
         return done[expr]
     if isinstance(expr, Number):
-        result = torch.tensor(expr.value, dtype=torch.float64)
+        result = _scalar(expr.value, values.get("t"))
     elif isinstance(expr, Symbol):
         result = values[expr.name]
     elif isinstance(expr, Lag):
@@ -105,7 +105,8 @@ def step(
 
     Args:
         program: The program.
-        inputs: ``g`` and ``w`` of one shape, ``t`` a scalar tensor (float64 for exact bias corrections).
+        inputs: ``g`` and ``w`` of one shape, ``t`` a scalar tensor (float64 for exact bias corrections); constants are
+            put on its device.
         memory: From `initial_memory` or the last step.
         constants: Values to use instead of the program's own, scalar tensors; they may require gradients.
         reduce: How reductions treat a tensor (whole tensor by default).
@@ -113,7 +114,7 @@ def step(
     Returns:
         The outputs by name, and the new memory. Neither aliases the inputs' storage in place.
     """
-    values = {name: torch.tensor(value, dtype=torch.float64) for name, value in program.constants.items()}
+    values = {name: _scalar(value, inputs.get("t")) for name, value in program.constants.items()}
     values |= constants or {}
     values |= inputs
 
@@ -130,6 +131,13 @@ def step(
         values[name] = evaluate(expr, values, past, reduce, done)
     outputs = {name: evaluate(expr, values, past, reduce, done) for name, expr in program.outputs.items()}
     return outputs, _next_memory(program, values, memory)
+
+
+def _scalar(value: float, t: Tensor | None) -> Tensor:
+    """A constant beside the step: without a copy from the host, for which a step captured as a graph has no time."""
+    if t is None or t.device.type == "cpu":
+        return torch.tensor(value, dtype=torch.float64)
+    return torch.full((), value, dtype=torch.float64, device=t.device)
 
 
 def _next_memory(program: Program, values: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> Memory:

@@ -102,7 +102,7 @@ def check_not_captured(device: torch.device) -> None:
     Raises:
         OptionError: a graph is being captured.
     """
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if device.type == "cuda" and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         raise OptionError(
             "a CUDA graph is being captured, and this optimizer counts its steps on the host; give capturable=True "
             "and take one step before the capture"
