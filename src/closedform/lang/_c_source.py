@@ -24,9 +24,12 @@ from pathlib import Path
 from closedform.lang._lowering import Node, Plan, Ring
 from closedform.lang._operators import OPERATORS
 from closedform.lang._program import Kind
+from closedform.lang._staging import Stage, stages
 
 CHUNK = 1 << 15
 """Elements that one thread takes at a time."""
+BLOCK = 512
+"""Elements after which a loop in stages starts again."""
 TYPES = {"float32": "float", "float64": "double", "bfloat16": "cf_bf16"}
 """Storage types."""
 _TEMPLATES = {"reciprocal": "(1 / {0})", "pow_half": "cf_pow_half({0})"}
@@ -211,7 +214,7 @@ class _Writer:
         yield f"    double {', '.join(f'r{place} = 0' for place in range(len(targets)))};"
         yield f'    _Pragma("omp simd reduction(+:{names})")'
         yield "    for (int64_t i = 0; i < count; i++) {"
-        yield from self.body(roots)
+        yield from self.body(self.elementwise(roots))
         for place, (index, root) in enumerate(zip(targets, roots, strict=True)):
             yield f"        const double a{place} = {self.operand(root)};"
             yield f"        r{place} += {_SUMMAND[self.plan.nodes[index].op].format(f'a{place}')};"
@@ -229,19 +232,47 @@ class _Writer:
         yield "    const cf_real lr = (cf_real)c->lr, decay = (cf_real)(c->lr * c->weight_decay);"
         if noise:
             yield "    const uint32_t key = cf_key(c->seed, (uint64_t)chunk);"
-        yield '    _Pragma("omp simd")'
-        yield "    for (int64_t i = 0; i < count; i++) {"
-        yield from self.body(roots, always="w")
-        for place, ring in enumerate(rings):
-            if noise and place % 2 == 0:
-                yield f"        const uint32_t h{place} = cf_hash(key + (uint32_t)i + {place // 2 * CHUNK}u);"
-            bits = f"h{place - place % 2} {'>> 16' if place % 2 else '& 0xffffu'}" if noise else None
-            stored = self.stored(self.operand(self.plan.stores[ring.name]), self.storage.state, bits)
-            yield f"        {self.pointer(ring, ring.depth)}[i] = {stored};"
-        yield "        const cf_real kept = decay != 0 ? decay * w0 : 0;"
-        yield f"        w[i] = {self.stored(f'w0 + (lr * {self.operand(update)} - kept)', self.storage.param)};"
-        yield "    }"
-        yield "}\n"
+        found = stages(self.plan, self.elementwise(roots), roots[:-1], update)
+        yield from self.blocks(found)
+        done: set[int] = set()
+        for stage in found:
+            final = stage is found[-1]
+            ready = [ring for ring in rings if self.plan.stores[ring.name] in stage.nodes or final]
+            yield '        _Pragma("omp simd")'
+            yield "        for (int64_t i = start; i < stop; i++) {"
+            yield from self.body(stage.nodes, stage.incoming)
+            yield from (f"            x{index}[i - start] = n{index};" for index in stage.outgoing)
+            yield from self.states([ring for ring in ready if self.base[ring.name] not in done], rings, noise=noise)
+            done |= {self.base[ring.name] for ring in ready}
+            if final:
+                yield from self.parameter(update)
+            yield "        }"
+        yield "    }\n}\n"
+
+    def blocks(self, found: list[Stage]) -> Iterator[str]:
+        """The loop over blocks: one block, unless stages hand values to each other."""
+        size = BLOCK if len(found) > 1 else CHUNK
+        yield f"    for (int64_t start = 0; start < count; start += {size}) {{"
+        yield f"        const int64_t stop = count - start < {size} ? count : start + {size};"
+        yield from (f"        cf_real x{index}[{size}];" for stage in found for index in stage.outgoing)
+
+    def states(self, ready: list[Ring], rings: list[Ring], *, noise: bool) -> Iterator[str]:
+        hashed: set[int] = set()
+        for ring in ready:
+            place = rings.index(ring)
+            pair, bits = place // 2, None
+            if noise:
+                if pair not in hashed:
+                    yield f"            const uint32_t h{pair} = cf_hash(key + (uint32_t)i + {pair * CHUNK}u);"
+                hashed.add(pair)
+                bits = f"h{pair} >> 16" if place % 2 else f"h{pair} & 0xffffu"
+            value = self.stored(self.operand(self.plan.stores[ring.name]), self.storage.state, bits)
+            yield f"            {self.pointer(ring, ring.depth)}[i] = {value};"
+
+    def parameter(self, update: int) -> Iterator[str]:
+        yield f"            const cf_real old = {self.loaded('w[i]', self.storage.param)};"
+        yield "            const cf_real kept = decay != 0 ? decay * old : 0;"
+        yield f"            w[i] = {self.stored(f'old + (lr * {self.operand(update)} - kept)', self.storage.param)};"
 
     def opening(self, name: str, roots: list[int], *, writes: bool) -> Iterator[str]:
         yield (
@@ -272,11 +303,11 @@ class _Writer:
             found |= {(ring, ring.depth): None for ring in self.plan.rings if ring.kind is Kind.ELEMENTWISE}
         return list(found)
 
-    def body(self, roots: list[int], always: str = "") -> Iterator[str]:
-        if always == "w":
-            yield f"        const cf_real w0 = {self.loaded('w[i]', self.storage.param)};"
-        for index in self.elementwise(roots):
-            yield f"        const cf_real n{index} = {self.element(self.plan.nodes[index])};"
+    def body(self, nodes: Iterable[int], incoming: Iterable[int] = ()) -> Iterator[str]:
+        for index in incoming:
+            yield f"            const cf_real n{index} = x{index}[i - start];"
+        for index in nodes:
+            yield f"            const cf_real n{index} = {self.element(self.plan.nodes[index])};"
 
     def element(self, node: Node) -> str:
         if node.op == "input":
