@@ -27,6 +27,10 @@ class EvaluateConfig:
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
 
 
+_TRAIN = MetaTrainConfig(steps=1500, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
+_TUNE = dataclasses.replace(TUNING, steps=200, validation_episodes=8)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What `run` does.
@@ -37,6 +41,8 @@ class RunConfig:
         seed: Seeds every stage.
         unroll: Steps of a truncated window of meta-training.
         tune_unroll: Steps of a window of meta-tuning.
+        sizes: Besides the equation chosen by its fidelity, the most faithful ones of at most so many nodes are tuned
+            too; the one that trains best afterwards is kept.
         threads: Torch threads of meta-training, recording and meta-tuning.
         train, record, distill, tune, evaluate: Options of the stages; their seeds are set from ``seed``. A recording
             is at most as long as the task's horizon.
@@ -47,11 +53,12 @@ class RunConfig:
     seed: int = 0
     unroll: int = 20
     tune_unroll: int = TUNING_UNROLL
+    sizes: tuple[int, ...] = (10, 20)
     threads: int = 1
-    train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    train: MetaTrainConfig = _TRAIN
     record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=1000))
     distill: DistillConfig = field(default_factory=DistillConfig)
-    tune: MetaTrainConfig = TUNING
+    tune: MetaTrainConfig = _TUNE
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from within:
     meta_training/                     config, metrics.jsonl, checkpoint, model.safetensors
     trajectories.safetensors           the network at work
     hall_of_fame.json                  equations: error, complexity, state cost
-    rule_distilled.json                the chosen one, a whole rule
-    meta_tuning/  rule_tuned.json      its constants meta-trained further
+    meta_tuning/                       candidates of several sizes, their constants meta-trained further
+    rule_distilled.json                the candidate that trains best once tuned, before tuning: a whole rule
+    rule_tuned.json                    the same after tuning
     evaluation/                        runs.jsonl, evaluation.json
     report.html
 """
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -40,9 +41,11 @@ from closedform.evaluation import (
     write_report,
 )
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
-from closedform.meta_training import TruncatedBPTT, meta_train, meta_tune
+from closedform.meta_training import TruncatedBPTT, meta_train
 from closedform.pipeline._config import RunConfig
 from closedform.pipeline._folder import Folder
+from closedform.pipeline._listener import Listener, Silent, meta_step, shown
+from closedform.pipeline._selection import candidates, tune_candidates
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import load_trajectories, record, save_trajectories
@@ -56,32 +59,6 @@ STAGES: dict[str, str] = {
     "report": "reporting",
 }
 """Stage -> what it is doing, in order."""
-
-
-class Listener(Protocol):
-    """Hears how a run goes on."""
-
-    def stage(self, name: str) -> None:
-        """A stage begins; ``name`` is in `STAGES`."""
-
-    def progress(self, done: int, total: int, text: str) -> None:
-        """The stage is at ``done`` of ``total``."""
-
-    def result(self, text: str) -> None:
-        """One line on what a stage found."""
-
-
-class Silent:
-    """A listener that says nothing."""
-
-    def stage(self, name: str) -> None:
-        """Nothing."""
-
-    def progress(self, done: int, total: int, text: str) -> None:
-        """Nothing."""
-
-    def result(self, text: str) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +166,9 @@ class _Pipeline:
             config=self.config.train,
             out=self.folder / "meta_training",
             resume=self.folder.resume,
-            progress=lambda found: self._meta_step(found, self.config.train.steps),
+            progress=lambda found: meta_step(self.listener, found, self.config.train.steps),
         )
-        self.listener.result(f"{result.step} meta-steps; best validation {_shown(result.best_validation)}")
+        self.listener.result(f"{result.step} meta-steps; best validation {shown(result.best_validation)}")
 
     def _record(self) -> None:
         options = self.config.record
@@ -209,24 +186,22 @@ class _Pipeline:
         trajectories = load_trajectories(self.folder / "trajectories.safetensors")
         hall = distill(trajectories, config=self.config.distill, on_progress=self._distilling)
         hall.save(self.folder / "hall_of_fame.json")
-        entry = hall.choose()
-        save_rule(entry.rule, self.folder / "rule_distilled.json")
+        best = hall.choose()
         self.listener.result(
-            f"R^2 {1 - entry.error:.4f} on held-out episodes, "
-            f"complexity {entry.complexity}, state cost {entry.state_cost}"
+            f"R^2 {best.r2:.4f} on held-out episodes, complexity {best.complexity}, state cost {best.state_cost}"
         )
 
     def _tune(self) -> None:
-        tuned = meta_tune(
-            self.distilled,
-            [self.task],
-            estimator=TruncatedBPTT(self.config.tune_unroll),
-            config=self.config.tune,
-            out=self.folder / "meta_tuning",
+        chosen = tune_candidates(
+            candidates(self.hall, self.config.sizes),
+            self.task,
+            self.config,
+            self.folder / "meta_tuning",
             resume=self.folder.resume,
-            progress=lambda found: self._meta_step(found, self.config.tune.steps),
+            listener=self.listener,
         )
-        save_rule(tuned, self.folder / "rule_tuned.json")
+        save_rule(chosen.before, self.folder / "rule_distilled.json")
+        save_rule(chosen.after, self.folder / "rule_tuned.json")
 
     def _evaluate(self) -> None:
         chosen = self.config.evaluate
@@ -240,7 +215,7 @@ class _Pipeline:
             progress=self.listener.progress,
         )
         for entry in self.evaluation.on(self.task.name):
-            self.listener.result(f"{entry.label}: final loss {_shown(entry.final_loss.mean)}")
+            self.listener.result(f"{entry.label}: final loss {shown(entry.final_loss.mean)}")
 
     def _report(self) -> None:
         options = self.config.distill
@@ -277,10 +252,6 @@ class _Pipeline:
         text = f"{found.stage}: R^2 {1 - found.best_error:.4f}"
         self.listener.progress(found.generation, self.config.distill.generations, text)
 
-    def _meta_step(self, found: Mapping[str, Any], total: int) -> None:
-        loss = found.get("validation", found.get("loss"))
-        self.listener.progress(int(found["step"]), total, f"loss {_shown(loss)}")
-
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
@@ -295,7 +266,3 @@ def torch_threads(count: int) -> Iterator[None]:
 
 def _records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _shown(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
