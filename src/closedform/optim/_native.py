@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,28 @@ class Kernel:
         self.function.argtypes = (ctypes.c_void_p,)
 
 
+@dataclass
+class _Bound:
+    """What a call hands over until an address changes; ctypes arrays are kept alive here.
+
+    Attributes:
+        addresses: Of parameters and memory.
+        grads: Addresses of gradients.
+        sizes, strides: Of the parameters.
+        arrays: Fields of the call.
+    """
+
+    addresses: list[int]
+    grads: list[int]
+    sizes: list[int]
+    strides: list[tuple[int, ...]]
+    arrays: dict[str, ctypes.Array[Any]]
+
+    @cached_property
+    def elements(self) -> int:
+        return sum(self.sizes)
+
+
 class Batch:
     """Calls a kernel on tensors that take their steps together; keeps the arguments that stay the same.
 
@@ -102,8 +125,7 @@ class Batch:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._addresses: list[int] = []
-        self._grad_addresses: list[int] = []
+        self._bound = _Bound([], [], [], [], {})
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
@@ -138,33 +160,31 @@ class Batch:
         keys = self.kernel.keys
         addresses = [param.data_ptr() for param in params]
         addresses += [memory[key].data_ptr() for memory in memories for key in keys]
-        if addresses != self._addresses:
-            self._bind(params, memories, addresses)
+        if addresses != self._bound.addresses:
+            self._bound = self._bind(params, memories, addresses)
+        bound, call = self._bound, self._call
         grads = self._fitting(params, grads)
         found = [grad.data_ptr() for grad in grads]
-        if found != self._grad_addresses:
-            self._arrays["grads"][:] = found
-            self._grad_addresses = found
-        call = self._call
+        if found != bound.grads:
+            bound.arrays["grads"][:] = found
+            bound.grads = found
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign = -1.0 if maximize else 1.0
-        call.threads = 1 if self._elements < ALONE else torch.get_num_threads()
+        call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
         self.kernel.function(self._argument)
         if self.kernel.deep_rings:
             for memory in memories:
                 rotate(memory, self.kernel.deep_rings)
 
-    def _bind(self, params: Sequence[Tensor], memories: Sequence[Memory], addresses: list[int]) -> None:
+    def _bind(self, params: Sequence[Tensor], memories: Sequence[Memory], addresses: list[int]) -> _Bound:
         """Check the tensors and hand over their addresses and sizes."""
-        self._addresses = []
+        self._bound = _Bound([], [], [], [], {})  # should a check fail
         self._check(params, memories)
         shape, count = self.kernel.layout, len(params)
-        self._sizes = [param.numel() for param in params]
-        self._strides = [param.stride() for param in params]
-        self._elements = sum(self._sizes)
-        first = [0, *accumulate(-(-size // CHUNK) for size in self._sizes)]
-        self._arrays: dict[str, ctypes.Array[Any]] = {
-            "sizes": (ctypes.c_int64 * count)(*self._sizes),
+        sizes = [param.numel() for param in params]
+        first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
+        arrays: dict[str, ctypes.Array[Any]] = {
+            "sizes": (ctypes.c_int64 * count)(*sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
             "params": (ctypes.c_void_p * count)(*addresses[:count]),
             "grads": (ctypes.c_void_p * count)(),
@@ -172,10 +192,10 @@ class Batch:
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
             "sums": (ctypes.c_double * (first[-1] * shape.sums))(),
         }
-        for name, array in self._arrays.items():
+        for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
-        self._addresses, self._grad_addresses = addresses, []
+        return _Bound(addresses, [], sizes, [param.stride() for param in params], arrays)
 
     def _check(self, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
         for param, memory in zip(params, memories, strict=True):
@@ -190,8 +210,8 @@ class Batch:
         """The gradients, copied where they are not laid out like their parameters."""
         wanted = self.kernel.grad
         if (
-            [grad.stride() for grad in grads] == self._strides
-            and [grad.numel() for grad in grads] == self._sizes
+            [grad.stride() for grad in grads] == self._bound.strides
+            and [grad.numel() for grad in grads] == self._bound.sizes
             and {grad.dtype for grad in grads} == {wanted}
         ):
             return grads
