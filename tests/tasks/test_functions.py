@@ -43,6 +43,32 @@ def test_quadratic_instance_comes_from_its_seed_alone() -> None:
     assert torch.equal(quadratic(seed=3).matrix.float(), tasks.get("quadratic", seed=3).matrix)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("name", "condition"), [("quadratic-10", 10), ("quadratic", 100), ("quadratic-1000", 1000)])
+def test_quadratics_are_called_after_their_condition(name: str, condition: float) -> None:
+    task = tasks.get(name).to(dtype=torch.float64)
+    assert isinstance(task, Quadratic)
+    assert float(torch.linalg.cond(task.matrix)) ** 2 == pytest.approx(condition, rel=1e-9)
+
+
+def test_rastrigin_known_values() -> None:
+    task = tasks.get("rastrigin", dim=3).to(dtype=torch.float64)
+    assert float(task.loss({"w": torch.zeros(3, dtype=torch.float64)}, ())) == task.optimum == 0.0
+    whole = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)  # at whole numbers the cosines are 1
+    assert float(task.loss({"w": whole}, ())) == pytest.approx(14.0, rel=1e-13)
+    halves = torch.full((3,), 0.5, dtype=torch.float64)  # and between them -1
+    assert float(task.loss({"w": halves}, ())) == pytest.approx(3 * (0.25 + 20), rel=1e-13)
+
+
+def test_rastrigin_starts_within_its_domain_and_has_other_minima(generator: torch.Generator) -> None:
+    task = tasks.get("rastrigin").to(dtype=torch.float64)
+    starts = torch.stack([task.init(generator)["w"] for _ in range(200)])
+    assert -5.12 <= float(starts.min()) < -5
+    assert 5 < float(starts.max()) <= 5.12
+    near_one = torch.full((10,), 0.99495864, dtype=torch.float64)
+    assert task.loss_and_grad({"w": near_one}, ())[1]["w"].abs().max() < 1e-5
+    assert float(task.loss({"w": near_one}, ())) > 9
+
+
 def test_rosenbrock_known_values() -> None:
     task = tasks.get("rosenbrock", dim=4).to(dtype=torch.float64)
     assert task.loss({"w": torch.ones(4, dtype=torch.float64)}, ()).item() == task.optimum == 0.0

@@ -16,6 +16,7 @@ from closedform.tasks._base import Batch, Params, Task, check_count, check_numbe
 _LEAST_PENALTY = 1e-4
 _ROUND = 100  # proximal steps between two attempts at the exact solution
 _ROUNDS = 2000
+_CLOSE = 1e-9  # relative difference in the conditions of optimality
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ def _on_support(matrix: Tensor, target: Tensor, penalty: float, signs: Tensor) -
     w = torch.zeros_like(signs)
     w[support] = solved
     slope = matrix.T @ (target - matrix @ w)
-    flat = bool((slope[~support].abs() <= penalty).all())
-    level = torch.allclose(slope[support], penalty * signs[support], rtol=1e-9, atol=0)
+    flat = bool((slope[~support].abs() <= penalty * (1 + _CLOSE)).all())
+    level = torch.allclose(slope[support], penalty * signs[support], rtol=_CLOSE, atol=0)
     return w if flat and level and torch.equal(w.sign(), signs) else None
 
 

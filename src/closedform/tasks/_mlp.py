@@ -97,6 +97,6 @@ MLPS = image_members(
         "mlp-tanh-fashion-mnist": ("fashion-mnist", MLPOptions(activation="tanh"), _AFTER),
     },
 )
-"""The paper's deeper MLP, 784-50-20-20-12-10, starts from N(0, 0.01^2) weights (``init_std=0.01``), whose gradients are of
-the order 1e-7: a plateau that Adam leaves, but plain SGD does not. Here its weights are scaled instead. Andrychowicz et
-al.'s MLP has 20 sigmoid units."""
+"""The paper's deeper MLP, 784-50-20-20-12-10, starts from N(0, 0.01^2) weights (``init_std=0.01``), whose gradients are
+of the order 1e-7: a plateau that Adam leaves, but plain SGD does not. Here its weights are scaled instead. Andrychowicz
+et al.'s MLP has 20 sigmoid units."""

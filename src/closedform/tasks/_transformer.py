@@ -80,7 +80,7 @@ class Transformer:
         self.blocks = [Block(f"block{i}", options) for i in range(1, options.layers + 1)]
         self.norm = LayerNorm("norm", width)
         self.head = Linear("head", width, ALPHABET, gain=0.1)  # starts near a uniform guess
-        embeddings = {"character": Spec((ALPHABET, width), 0.1), "place": Spec((options.window, width), 0.1)}
+        embeddings = {"character": Spec((ALPHABET, width), 0.5), "place": Spec((options.window, width), 0.1)}
         layers: list[Layer] = [*self.blocks, self.norm, self.head]
         self.specs = {**embeddings, **collect(*layers)}
 
