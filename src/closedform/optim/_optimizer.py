@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from closedform.errors import ClosedFormError, OptionError
@@ -142,8 +143,7 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for work in [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]:
-            self._advance(work)
+        self._step()
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -194,6 +194,11 @@ class RuleOptimizer(Optimizer):
             lines.append(f"  group {index}: rule={rule_of(group['rule']).name}, {options}, {count} parameters")
         return "\n".join([*lines, ")"])
 
+    @_disable_dynamo  # a compiled training loop calls it as it is: it runs compiled code anyway
+    def _step(self) -> None:
+        for work in [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]:
+            self._advance(work)
+
     def _gather(self, index: int, group: dict[str, Any]) -> list[_Work]:
         """Parameters of a group that have gradients, those together that take the same step; changes no parameter."""
         capturable = group["capturable"]
@@ -231,8 +236,7 @@ class RuleOptimizer(Optimizer):
         self._together = {param: float(step) for param, step in counts.items() if isinstance(step, Tensor)}
 
     def _advance(self, work: _Work) -> None:
-        group, steps = work.group, [state["step"] for state in work.states]
-        t = steps[0] + 1
+        group, t = work.group, work.states[0]["step"] + 1
         settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t))
         cohort = Cohort(work.params, work.grads, work.states)
         if {*map(type, work.params)} <= PLAIN:
@@ -241,7 +245,7 @@ class RuleOptimizer(Optimizer):
             with on_shards(cohort) as local:
                 self._run(work, local, settings)
         if isinstance(t, Tensor):
-            torch._foreach_add_(steps, 1)
+            torch._foreach_add_([state["step"] for state in work.states], 1)
             self._together.update(dict.fromkeys(work.params, object()))
         else:
             for state in work.states:
