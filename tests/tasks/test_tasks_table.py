@@ -125,6 +125,16 @@ def test_loss_and_grad_is_autograds_and_needs_no_graph(task: tasks.Task) -> None
     assert not any(value.requires_grad for value in (*grads.values(), *params.values()))
 
 
+def test_second_derivatives_are_finite(task: tasks.Task) -> None:
+    params, batch = start(task)
+    leaves = {name: value.requires_grad_() for name, value in params.items()}
+    grads = torch.autograd.grad(task.loss(leaves, batch), list(leaves.values()), create_graph=True)
+    squares = sum(grad.square().sum() for grad in grads)
+    seconds = torch.autograd.grad(squares, list(leaves.values()), allow_unused=True)
+    assert all(value is None or value.isfinite().all() for value in seconds)
+    assert any(value is not None and value.abs().max() > 0 for value in seconds)
+
+
 def test_optimizees_side_by_side_under_vmap(task: tasks.Task) -> None:
     task = task.to(dtype=torch.float64)
     starts = [start(task, seed) for seed in range(2)]
