@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from closedform.lang import Apply, Expr, Number, Symbol, apply, names
+from closedform.lang import Apply, Expr, Number, Symbol, apply, complexity, lags, names
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Candidate:
     Attributes:
         expr: Over signals, their lags and averages; constants as numbers; the update in its own units.
         averages: What each average's name in ``expr`` stands for.
-        recurrences: Further states, coupled: name -> next value, over the signals now and these states' old values.
+        recurrences: Further states, and named values that they share, in order: name -> value over the signals now, the
+            states' past as ``prev(s)``, and earlier names that read no past.
         stage: Which stage made it.
     """
 
@@ -57,13 +58,33 @@ class Candidate:
         """The same without averages and states that the equation does not need."""
         needed = names(self.expr)
         while True:
-            further = needed.union(*(names(expr) for name, expr in self.recurrences.items() if name in needed))
+            read = (names(expr) | set(lags(expr)) for name, expr in self.recurrences.items() if name in needed)
+            further = needed.union(*read)
             if further == needed:
                 break
             needed = further
         averages = {name: average for name, average in self.averages.items() if name in needed}
         recurrences = {name: expr for name, expr in self.recurrences.items() if name in needed}
         return Candidate(self.expr, averages, recurrences, self.stage)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The recurrences that remember something; the others are named values."""
+        return tuple(name for name, expr in self.recurrences.items() if lags(expr).keys() & self.recurrences.keys())
+
+    @property
+    def coherent(self) -> bool:
+        """True if what the equation reads, and what is looked back at, are states."""
+        looked_at = set().union(*(lags(expr) for expr in self.recurrences.values()), names(self.expr))
+        return looked_at & self.recurrences.keys() <= set(self.states)
+
+
+def nodes(candidate: Candidate) -> int:
+    """A candidate's complexity: nodes of its equation and of its further recurrences.
+
+    An average counts as the one name that it is in the equation, like a column; its price is its state.
+    """
+    return sum(map(complexity, (candidate.expr, *candidate.recurrences.values())))
 
 
 def constant_name(index: int) -> str:

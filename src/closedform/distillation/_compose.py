@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants
-from closedform.lang import INPUTS, Expr, Lag, Number, Program, Symbol, apply, rename, transform
+from closedform.lang import INPUTS, Expr, Lag, Number, Program, Symbol, apply, rename
 from closedform.rules import Rule
 
 
@@ -45,40 +45,20 @@ def compose_rule(
         else:  # a state cannot read named values; a named value that reads its own past costs the same
             where[fresh[label]] = _average_recurrence(average, fresh[label], Lag(fresh[label], 1))
     for label, expr in candidate.recurrences.items():
-        state[fresh[label]] = in_old_states(lifted(expr), source)
+        where[fresh[label]] = lifted(expr)
     return Rule(name, Program(constants, state, where, {"update": update}).live, 1.0, dict(provenance), dict(results))
-
-
-def in_old_states(expr: Expr, program: Program) -> Expr:
-    """A signal's value now, written as a state's recurrence reads things: over inputs, constants and old states.
-
-    Named values are put in, and the program's states are replaced by their recurrences.
-    """
-
-    def leaf(node: Expr) -> Expr:
-        if isinstance(node, Symbol) and node.name in program.where:
-            return in_old_states(program.where[node.name], program)
-        if isinstance(node, Symbol) and node.name in program.state:
-            return program.state[node.name]
-        return node
-
-    return transform(expr, leaf)
 
 
 def state_names(candidate: Candidate, source: Program) -> dict[str, str]:
     """What a candidate's averages and further states are called in its rule.
 
-    Without the decays that labels tell, which no longer hold once fitted: ``avg_m_tilde``, ``avg_m_tilde_b``, ``s1``.
+    Without the decays that labels tell, which no longer hold once fitted: ``avg_m_tilde``, ``avg_m_tilde_b``.
     """
     taken = {*source.constants, *source.state, *source.where, *INPUTS}
     fresh: dict[str, str] = {}
-    wanted = {label: average.stem for label, average in candidate.averages.items()} | dict.fromkeys(
-        candidate.recurrences
-    )
-    for label, stem in wanted.items():
-        options = (
-            (f"s{n}" for n in range(1, 99)) if stem is None else (stem, *(f"{stem}_{x}" for x in ascii_lowercase[1:]))
-        )
+    wanted = {label: average.stem for label, average in candidate.averages.items()}
+    for label, stem in {**wanted, **{label: label for label in candidate.recurrences}}.items():
+        options = (stem, *(f"{stem}_{letter}" for letter in ascii_lowercase[1:]))
         fresh[label] = next(name for name in options if not {name, f"d_{name}"} & taken)
         taken.add(fresh[label])
     return fresh

@@ -31,6 +31,7 @@ class DistillConfig:
         rows: Rows that it sees; all rows fit the constants afterwards.
         operators: Names of the language's operators that it may use.
         decays: Decays of the moving averages offered as further states; their best values are fitted. Empty: none.
+        gates: States with gates that are fitted, at most: 0 to 2. The second takes as long as all the rest.
         test_fraction: Share of the episodes that is held out.
         nonfinite_limit: Share of rows with NaN or infinity up to which they are left out; past it they are refused.
         threads: Threads of the search; the result does not depend on them.
@@ -42,13 +43,14 @@ class DistillConfig:
 
     time_limit: float = 60.0
     seed: int = 0
-    max_complexity: int = 40
+    max_complexity: int = 60
     max_state_cost: int | None = None
-    generations: int = 30
+    generations: int = 40
     population: int = 1000
     rows: int = 1500
     operators: tuple[str, ...] = DEFAULT_OPERATORS
     decays: tuple[float, ...] = DEFAULT_DECAYS
+    gates: int = 1
     test_fraction: float = 0.25
     nonfinite_limit: float = 0.05
     threads: int = min(2, os.cpu_count() or 1)
@@ -56,7 +58,15 @@ class DistillConfig:
     def __post_init__(self) -> None:
         if not self.time_limit >= 0:
             raise OptionError(f"time_limit must be seconds, at least 0, not {self.time_limit!r}")
-        counts = {"max_complexity": 1, "generations": 0, "population": 10, "rows": 20, "threads": 1, "seed": 0}
+        counts = {
+            "max_complexity": 1,
+            "generations": 0,
+            "population": 10,
+            "rows": 20,
+            "threads": 1,
+            "seed": 0,
+            "gates": 0,
+        }
         counts |= {} if self.max_state_cost is None else {"max_state_cost": 0}
         for name, least in counts.items():
             value = getattr(self, name)
@@ -66,6 +76,8 @@ class DistillConfig:
             raise OptionError("test_fraction and nonfinite_limit are shares: between 0 and 1")
         if any(not 0 < decay < 1 for decay in self.decays):
             raise OptionError(f"decays must lie between 0 and 1, not {list(self.decays)}")
+        if self.gates > 2:
+            raise OptionError(f"gates must be 0, 1 or 2, not {self.gates}")
         for name in self.operators:
             if name not in OPERATORS:
                 raise DistillationError(unknown_name_message("operator", name, OPERATORS))

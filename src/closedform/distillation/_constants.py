@@ -1,17 +1,16 @@
 """An equation's constants: fit them on all rows, decays of averages included, prune what is not worth its nodes, round.
 
-Constants are fitted by Levenberg-Marquardt (SciPy) in the update's own units divided by its spread. Whole numbers up to
-3 are the equation's form (the 2 of x**2, the 1 of 1 + x**2) and stay.
+Constants are fitted by Levenberg-Marquardt in the update's own units divided by its spread. Whole numbers up to 3 are
+the equation's form (the 2 of x**2, the 1 of 1 + x**2) and stay.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants
 from closedform.distillation._data import Data
@@ -21,12 +20,15 @@ from closedform.lang import Apply, Expr, Number, apply, complexity
 
 DIGITS = (3, 4, 5, 6)
 """Significant digits tried, fewest first."""
+MAX_DAMPING = 1e6
+CONVERGED = 1e-6
+"""Share of the squared error whose gain no longer pays for another step."""
 ROUNDING_LOSS = 1e-3
 """Share by which rounding may raise the training error."""
 
 
 def refine(candidate: Candidate, data: Data, evaluations: int = 15) -> Candidate:
-    """Fit a candidate's constants, and its averages' decays, to all training rows.
+    """Fit a candidate's constants, decays among them, to all training rows: Levenberg-Marquardt.
 
     Args:
         candidate: Where to start.
@@ -37,15 +39,35 @@ def refine(candidate: Candidate, data: Data, evaluations: int = 15) -> Candidate
         The fitted candidate, or the one given if the fit is no better.
     """
     fit = Fit(candidate, data)
-    if not fit.size:
-        return candidate
-    before = fit.residuals(np.zeros(fit.size))
-    with np.errstate(all="ignore"):
-        result = least_squares(
-            fit.residuals, np.zeros(fit.size), fit.jacobian, x_scale="jac", max_nfev=evaluations, ftol=1e-10, xtol=1e-12
-        )
-    better = 2 * result.cost < float(before @ before)
-    return fit.candidate_at(result.x) if better else candidate
+    x = np.zeros(fit.size)
+    residuals = fit.residuals(x)
+    first = cost = float(residuals @ residuals)
+    damping = 1e-3
+    for _ in range(evaluations if fit.size else 0):
+        jacobian = fit.jacobian(x)
+        curvature, slope = jacobian.T @ jacobian, jacobian.T @ residuals
+        while damping < MAX_DAMPING:
+            place = fit.moved(x, _damped_step(curvature, slope, damping))
+            tried = fit.residuals(place)
+            if float(tried @ tried) < cost:
+                break
+            damping *= 5
+        else:
+            break
+        gain, x, residuals, cost = cost - float(tried @ tried), place, tried, float(tried @ tried)
+        damping = max(damping / 5, 1e-9)
+        if gain <= CONVERGED * cost:
+            break
+    return fit.candidate_at(x) if cost < first else candidate
+
+
+def _damped_step(curvature: np.ndarray, slope: np.ndarray, damping: float) -> np.ndarray:
+    """The step for a damping in units of each unknown's own curvature; unknowns without any stay."""
+    diagonal = curvature.diagonal()
+    felt = diagonal > 1e-14 * max(float(diagonal.max()), 1e-200)
+    scale = np.where(felt, 1 / np.sqrt(np.where(felt, diagonal, 1.0)), 0.0)
+    matrix = scale[:, None] * curvature * scale + damping * np.eye(len(scale))
+    return scale * np.linalg.solve(matrix, scale * slope)
 
 
 def prune(candidate: Candidate, data: Data, tolerance: float, steps: int = 8) -> list[Candidate]:
@@ -63,7 +85,7 @@ def prune(candidate: Candidate, data: Data, tolerance: float, steps: int = 8) ->
     found: list[Candidate] = []
     limit = data.error(candidate, data.train) + tolerance
     for _ in range(steps):
-        smaller = [replace(candidate, expr=tidy(expr)) for expr in _reductions(candidate.expr)]
+        smaller = [replace(candidate, expr=tidy(expr)) for expr in reductions(candidate.expr)]
         smaller = [option for option in smaller if complexity(option.expr) < complexity(candidate.expr)]
         if not smaller:
             break
@@ -78,14 +100,14 @@ def prune(candidate: Candidate, data: Data, tolerance: float, steps: int = 8) ->
     return found
 
 
-def _reductions(expr: Expr) -> Iterator[Expr]:
+def reductions(expr: Expr) -> Iterator[Expr]:
     """The expression with one operator replaced by one of its arguments (negated, for the second of a difference)."""
     if not isinstance(expr, Apply):
         return
     for index, arg in enumerate(expr.args):
         if not isinstance(arg, Number):
             yield apply("neg", arg) if expr.op == "sub" and index == 1 else arg
-        for smaller in _reductions(arg):
+        for smaller in reductions(arg):
             yield apply(expr.op, *expr.args[:index], smaller, *expr.args[index + 1 :])
 
 

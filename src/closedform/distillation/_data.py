@@ -94,7 +94,7 @@ class Part:
 
     def sequences(self, exprs: Iterable[Expr]) -> dict[str, Tensor]:
         """The signals that expressions read, [T, E * C], float32: recurrences run over them."""
-        read = set().union(*(names(expr) for expr in exprs)) & self.signals.keys()
+        read = set().union(*(names(expr) for expr in exprs)).intersection(self.signals)
         return {name: torch.from_numpy(self.signals[name]).flatten(0, 1).T.to(torch.float32) for name in sorted(read)}
 
     def pick(self, history: Tensor) -> Tensor:

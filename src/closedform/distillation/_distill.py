@@ -8,6 +8,7 @@ nothing was fitted to.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -24,21 +25,26 @@ from closedform.distillation._config import DistillConfig, OnProgress, Progress
 from closedform.distillation._constants import prune, refine, round_constants
 from closedform.distillation._data import Data, prepare, subset
 from closedform.distillation._hall import Entry, HallOfFame, non_dominated
+from closedform.distillation._networks import gated, units
 from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
-from closedform.distillation._stages import STAGES
+from closedform.distillation._stages import STAGES, bound_of
 from closedform.errors import RuleError
-from closedform.lang import Expr, Symbol, complexity, names, rename, to_text, transform
+from closedform.lang import Expr, Symbol, names, rename, to_text, transform
 from closedform.trajectories import Trajectories
 
 SEARCH_STATES = 6
 """Averages and further states that the back end's search is given, besides the columns."""
 SEARCH_COLUMNS = 64
 """Columns that it is given at most, the earliest lags first."""
-REFINE_AT_MOST, PRUNE_AT_MOST = 24, 6
-"""Candidates of the front, best first, that are fitted and pruned."""
+UNITS = (2, 3)
+"""Numbers of tanh units that are tried."""
+REFINE_AT_MOST, PRUNE_AT_MOST = 16, 4
+"""Candidates of the front, best first, that are fitted, and of the back end's, that are pruned."""
 PRUNE_TOLERANCE = 0.02
 """R^2 that pruning may cost in all."""
+NEEDS_NETWORKS = 0.01
+"""1 - R^2 above which small networks are fitted too."""
 SOLVED = 1e-9
 """1 - R^2 at which no search is needed any more."""
 FINISHING_SHARE = 0.25
@@ -129,12 +135,34 @@ class _Distillation:
                 self.pool.add(propose(self.data, self.config))
                 self.refine(self.search_until)
                 self.report(stage)
+        if self.pool.least_error > NEEDS_NETWORKS:
+            self.fit_networks()
         if self.pool.least_error > SOLVED:
             self.search(engine)
         self.refine(self.finish_until)
-        self.prune()
+        self.prune(engine)
         self.pool.keep_only([round_constants(candidate, self.data) for candidate in self.pool.front()])
         self.report("finished")
+
+    def fit_networks(self) -> None:
+        data, seed, deadline = self.data, self.config.seed, self.search_until
+        averages = data.recurrent and bool(self.config.decays)
+        forms = [functools.partial(units, data, count, averages) for count in UNITS]
+        if data.recurrent:
+            forms += [functools.partial(gated, data, 1 + k, self.bound()) for k in range(self.config.gates)]
+        for form in forms:
+            for candidate in form(seed, deadline):
+                self.pool.add([candidate])
+                self.pool.fitted.add(candidate)
+                self.report(candidate.stage)
+
+    def bound(self) -> float | None:
+        """The largest update, if a bounded function fits better than an unbounded one so far."""
+        best = dict.fromkeys(("sparse", "saturating"), math.inf)
+        for candidate, score in self.pool.scores.items():
+            if candidate.stage in best:
+                best[candidate.stage] = min(best[candidate.stage], score.error)
+        return bound_of(self.data) if best["saturating"] < best["sparse"] else None
 
     def refine(self, deadline: float) -> None:
         """Fit the front's candidates that have not been fitted yet."""
@@ -144,8 +172,9 @@ class _Distillation:
                 self.pool.add([better])
                 self.pool.fitted |= {candidate, better}
 
-    def prune(self) -> None:
-        for candidate in self.pool.best(PRUNE_AT_MOST):
+    def prune(self, engine: Backend) -> None:
+        found = [candidate for candidate in self.pool.best() if candidate.stage == engine.name]
+        for candidate in found[:PRUNE_AT_MOST]:
             if time.monotonic() < self.finish_until:
                 self.pool.add(prune(candidate, self.data, PRUNE_TOLERANCE))
 
@@ -172,7 +201,7 @@ class _Distillation:
     def chosen_states(self) -> dict[str, Candidate]:
         """Averages and states of the front's candidates, the best one's first; with the candidate that has them."""
         chosen: dict[str, Candidate] = {}
-        for candidate in self.pool.best(len(self.pool.scores)):
+        for candidate in self.pool.best(most=self.config.max_complexity):
             for label in (*candidate.averages, *candidate.recurrences):
                 clash = any(set(candidate.recurrences) & set(owner.recurrences) for owner in chosen.values())
                 new = label in names(candidate.expr) and label not in chosen and len(chosen) < SEARCH_STATES
@@ -182,7 +211,7 @@ class _Distillation:
 
     def report(self, stage: str, generation: int = 0) -> None:
         if self.on_progress is not None and self.pool.scores:
-            (best,) = self.pool.best(1)
+            (best,) = self.pool.best(1, most=self.config.max_complexity) or self.pool.best(1)
             seconds = time.monotonic() - self.start
             self.on_progress(Progress(stage, generation, seconds, self.pool.least_error, to_text(best.expr)))
 
@@ -201,8 +230,9 @@ class _Distillation:
         return HallOfFame(non_dominated(entry for entry in found if entry is not None), provenance)
 
     def entry(self, candidate: Candidate, name: str) -> Entry | None:
-        error, score = self.data.error(candidate, self.data.test), self.pool.scores[candidate]
-        if not math.isfinite(error):
+        score = self.pool.scores[candidate]
+        error = self.data.error(candidate, self.data.test)
+        if not math.isfinite(error) or score.complexity > self.config.max_complexity:
             return None
         source = self.data.trajectories.source
         results = {"r2": round(1 - error, 6), "r2_train": round(1 - score.error, 6), "complexity": score.complexity}
@@ -218,7 +248,7 @@ class _Distillation:
         except RuleError:  # past the language's limits
             return None
         text = to_text(rename(candidate.expr, state_names(candidate.live, source)))
-        return Entry(rule, text, error, score.error, complexity(candidate.expr), rule.state_cost, candidate.stage)
+        return Entry(rule, text, error, score.error, score.complexity, rule.state_cost, candidate.stage)
 
 
 def _optimizer(trajectories: Trajectories) -> str:

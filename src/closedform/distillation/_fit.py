@@ -1,8 +1,8 @@
 """A candidate's constants as the unknowns of a least-squares problem.
 
-Unknowns are steps from where the constants stand, each in units of its size, so all are of order 1. A decay moves in the
-logarithm of d/(1 - d) and so stays between 0 and 1. Derivatives are differences; those through coupled recurrences are
-computed for all constants in one run, side by side.
+Unknowns are steps from where the constants stand, each in units of its size, so all are of order 1. A decay moves in
+the logarithm of d/(1 - d). Derivatives are differences; those through coupled recurrences are computed for all
+constants in one run, side by side.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from closedform.lang import Expr
 
 STEP = 1e-6
 """Difference for derivatives, in units of a constant's size."""
+SHORTEST, LONGEST = 0.05, 0.9999
+"""Decays that a fit may reach."""
+LARGEST_MOVE = 1.0
+"""How far a decay may move in one step, in the logarithm of d/(1 - d)."""
 RECURRENT_STEP = 1e-3
 """The same where states are run in single precision."""
 SMALLEST = 0.05
@@ -57,6 +61,15 @@ class Fit:
         recurrences = {name: put_constants(expr, values) for name, expr in self._recurrences.items()}
         expr = put_constants(self._expr, values)
         return replace(self._candidate, expr=expr, averages=self._averages(x), recurrences=recurrences)
+
+    def moved(self, x: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """``x - step``, with no decay moved too far at once nor past its bounds, where it would be stuck."""
+        place = x - step
+        first = len(self._start)
+        place[first:] = np.clip(place[first:], x[first:] - LARGEST_MOVE, x[first:] + LARGEST_MOVE)
+        odds = np.array([_odds(self._candidate.averages[name].decay) for name in self._decays])
+        place[first:] = np.clip(place[first:], _odds(SHORTEST) - odds, _odds(LONGEST) - odds)
+        return place
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
         """(prediction - update) / standard deviation at the training rows, [N]."""
@@ -104,8 +117,9 @@ class Fit:
         }
 
 
+def _odds(decay: float) -> float:
+    return math.log(decay / (1 - decay))
+
+
 def _moved_decay(decay: float, step: float) -> float:
-    if step == 0:
-        return decay
-    odds = math.log(decay / (1 - decay)) + step
-    return min(max(1 / (1 + math.exp(-max(min(odds, 50.0), -50.0))), 1e-4), 0.9999)
+    return decay if step == 0 else 1 / (1 + math.exp(-_odds(decay) - step))

@@ -73,7 +73,9 @@ class HallOfFame:
             DistillationError: the hall is empty.
         """
         if not self.entries:
-            raise DistillationError("the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit")
+            raise DistillationError(
+                "the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit"
+            )
         return min(self.entries, key=lambda entry: (entry.error, entry.complexity, entry.state_cost))
 
     @property
@@ -178,7 +180,9 @@ def non_dominated(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     ordered = sorted(entries, key=lambda entry: (entry.complexity, entry.state_cost, entry.error, entry.equation))
     kept: list[Entry] = []
     for entry in ordered:
-        if not any(other.error <= entry.error * 1.001 + 1e-7 and other.state_cost <= entry.state_cost for other in kept):
+        if not any(
+            other.error <= entry.error * 1.001 + 1e-7 and other.state_cost <= entry.state_cost for other in kept
+        ):
             kept.append(entry)
     return tuple(kept)
 

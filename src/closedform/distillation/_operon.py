@@ -24,11 +24,12 @@ from closedform.lang import Expr, Number, Symbol, apply
 
 CHUNK = 5
 """Generations between two looks at the clock."""
-PATIENCE = 4
-"""Chunks without an improvement of 1 % of the error after which the search ends."""
+PATIENCE = 3
+"""Chunks without an improvement of 1 % of the error after which a new population is begun."""
 ENOUGH = 1e-6
 """1 - R^2 at which the search ends: the engine computes in single precision."""
-_SHORTEST = 6
+_LEAST_LENGTH = 20
+"""Nodes that individuals may always have: a search that cannot grow does not find. What is too large is pruned."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class OperonBackend:
         centre, spread = float(y.mean()), float(y.std())
         target = np.array((y - centre) / spread, np.float64, order="C")
         raw = {name: apply("mul", Number(1 / spreads[name]), Symbol(name)) for name in columns}
-        best, waited = np.inf, 0
+        best, waited = np.inf, 0  # of the present population
         for chunk in range(-(-config.generations // CHUNK)):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -84,10 +85,12 @@ class OperonBackend:
                 min(fits),
                 tuple(_unscaled(read_tree(tree, variables), centre, spread) for tree in front),
             )
+            if min(fits) < ENOUGH:
+                return
             waited = 0 if min(fits) < 0.99 * best else waited + 1
             best = min(best, *fits)
-            if best < ENOUGH or waited >= PATIENCE:
-                return
+            if waited >= PATIENCE:
+                regressor, best, waited = _engine()(**_settings(config, symbols)), np.inf, 0
 
 
 def _unscaled(expr: Expr, centre: float, spread: float) -> Expr:
@@ -115,7 +118,9 @@ def _symbols(operators: tuple[str, ...], columns: Mapping[str, np.ndarray]) -> s
 
 
 def _settings(config: DistillConfig, symbols: str) -> dict[str, Any]:
-    length = max(_SHORTEST, round(0.7 * config.max_complexity))  # weights of variables are not counted by the engine
+    length = max(
+        _LEAST_LENGTH, round(0.7 * config.max_complexity)
+    )  # weights of variables are not counted by the engine
     return {
         "allowed_symbols": symbols,
         "objectives": ["r2", "length"],

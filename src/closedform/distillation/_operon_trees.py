@@ -72,6 +72,10 @@ _BUILDERS: dict[str, Callable[..., Expr]] = {
 }
 
 
+_MISNAMED = {"fmin": "Fmin", "fmax": "Fmax"}
+"""Nodes whose name tells what they do and whose type does not (pyoperon 0.6)."""
+
+
 def read_tree(tree: Any, variables: Mapping[int, Expr]) -> Expr:
     """Convert a tree.
 
@@ -80,7 +84,7 @@ def read_tree(tree: Any, variables: Mapping[int, Expr]) -> Expr:
         variables: A variable's hash value -> what it stands for.
 
     Raises:
-        DistillationError: the tree holds a node that the language has no counterpart of, or a number that is not finite.
+        DistillationError: the tree holds a node without counterpart in the language, or a number that is not finite.
     """
     stack: list[Expr] = []
     for node in tree.Nodes:
@@ -92,7 +96,7 @@ def read_tree(tree: Any, variables: Mapping[int, Expr]) -> Expr:
         elif node.IsConstant:
             stack.append(Number(value))
         else:
-            build = _BUILDERS.get(node.Type.name)
+            build = _BUILDERS.get(_MISNAMED.get(node.Name, node.Type.name))
             if build is None:
                 raise DistillationError(
                     f"the engine's operator {node.Type.name} has no counterpart in the rule language"

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from closedform.distillation._candidate import Candidate, nodes
 from closedform.distillation._compose import compose_rule
-from closedform.distillation._candidate import Candidate
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._data import Data, at_rows
 from closedform.distillation._tidy import tidy
 from closedform.errors import RuleError
-from closedform.lang import Apply, Expr, Number, apply, complexity, lags, names
+from closedform.lang import Apply, Expr, Number, apply, lags, names
 
+ROOM = 2
+"""Times ``max_complexity`` that a candidate may have on the way: fitting and pruning often make it smaller."""
 FLOOR = 1e-8
 """Added to a denominator that is 0 at rest, in units of its mean over the training rows."""
 
@@ -55,7 +57,7 @@ class Pool:
                 continue
             error, cost = self.data.error(candidate, self.data.train), self._cost(candidate)
             if math.isfinite(error) and cost <= most:
-                self.scores[candidate] = Score(error, complexity(candidate.expr), cost)
+                self.scores[candidate] = Score(error, nodes(candidate), cost)
 
     def keep_only(self, candidates: Iterable[Candidate]) -> None:
         """Judge candidates and forget all others."""
@@ -74,9 +76,10 @@ class Pool:
                 kept.append((score, candidate))
         return [candidate for _, candidate in kept]
 
-    def best(self, count: int) -> list[Candidate]:
-        """The front's candidates of least error."""
-        return sorted(self.front(), key=lambda candidate: self.scores[candidate])[:count]
+    def best(self, count: int | None = None, most: float = math.inf) -> list[Candidate]:
+        """The front's candidates of least error, of those with at most ``most`` nodes."""
+        front = [candidate for candidate in self.front() if self.scores[candidate].complexity <= most]
+        return sorted(front, key=lambda candidate: self.scores[candidate])[:count]
 
     @property
     def least_error(self) -> float:
@@ -91,7 +94,7 @@ class Pool:
             candidate = replace(candidate, expr=_guarded(candidate.expr, candidate, self.data))
             if not _finite_at_rest(candidate, self.data):
                 return None
-        return candidate if complexity(candidate.expr) <= self.config.max_complexity else None
+        return candidate if nodes(candidate) <= ROOM * self.config.max_complexity else None
 
     def _cost(self, candidate: Candidate) -> int:
         read = names(candidate.expr)
@@ -123,4 +126,3 @@ def _guarded(expr: Expr, candidate: Candidate, data: Data) -> Expr:
         if bool((below >= 0).all()) and bool(torch.isfinite(below).all()):
             args[1] = apply("add", args[1], Number(float(f"{FLOOR * float(below.mean()):.1g}")))
     return apply(expr.op, *args)
-

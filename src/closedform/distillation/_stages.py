@@ -1,7 +1,7 @@
 """The quick stages: forms that linear algebra finds in well under a second. They are always asked first.
 
 - **linear**: a weighted sum of columns;
-- **sparse**: a weighted sum of columns, bounded columns and moving averages: the paper's psi(G; W), recurrences included;
+- **sparse**: the same with bounded columns and moving averages: the paper's psi(G; W), recurrences included;
 - **saturating**: a tanh of such a sum, as RNNprop prints its updates;
 - **ratio**: a weighted sum of ratios to the root of a second moment, as in Adam.
 """
@@ -54,10 +54,10 @@ def ratio(data: Data, config: DistillConfig) -> Iterator[Candidate]:
 
 
 def saturating(data: Data, config: DistillConfig) -> Iterator[Candidate]:
-    """a*tanh(sum), with a the largest update seen: the sum is fitted to atanh(update/a), saturated rows counting less."""
+    """a*tanh(sum), with a the largest update seen; fitted to atanh(update/a), saturated rows counting less."""
     rows = subset(data.train, QUICK_ROWS, config.seed)
     target = data.train.y[rows]
-    bound = float(data.train.y.abs().max()) * 1.0005
+    bound = bound_of(data)
     share = target / bound
     wanted = torch.atanh(share.clamp(-REACH, REACH))
     weights = 1 - share.square() + 0.02
@@ -65,6 +65,11 @@ def saturating(data: Data, config: DistillConfig) -> Iterator[Candidate]:
     for choice in choose(values, wanted, weights, MAX_TERMS):
         inner = assemble(choice, terms, "saturating")
         yield with_expr(inner, apply("mul", Number(bound), apply("tanh", inner.expr)))
+
+
+def bound_of(data: Data) -> float:
+    """A little more than the largest update seen: what a saturating update may be bounded by."""
+    return float(data.train.y.abs().max()) * 1.0005
 
 
 def _rich_terms(data: Data, config: DistillConfig) -> list[Term]:

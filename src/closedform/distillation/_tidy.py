@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 
 from closedform.lang import OPERATORS, Apply, Expr, Number, apply, complexity, evaluate
 
 ONE, ZERO = Number(1), Number(0)
+_HOMOGENEOUS: dict[str, Callable[[float], float | None]] = {
+    "square": lambda factor: factor**2,
+    "cube": lambda factor: factor**3,
+    "abs": abs,
+    "ssqrt": lambda factor: math.sqrt(abs(factor)),
+    "sqrt": lambda factor: math.sqrt(factor) if factor > 0 else None,
+    "relu": lambda factor: factor if factor > 0 else None,
+}
+"""Operators f with f(c*x) = h(c)*f(x): h."""
 
 
 def tidy(expr: Expr) -> Expr:
@@ -40,6 +50,11 @@ def _tidy(expr: Expr) -> Expr:
         return _build_sum(*_sum_terms(apply(expr.op, *args)))
     if expr.op in ("mul", "div"):
         return _product(expr.op, args)
+    if expr.op in _HOMOGENEOUS:
+        factor, rest = split_factor(args[0])
+        outer = _HOMOGENEOUS[expr.op](factor)
+        if factor != 1 and outer is not None:  # square(2*x) is 4*square(x), and the 4 may join other factors
+            return scaled(outer, apply(expr.op, rest))
     return apply(expr.op, *args)
 
 
@@ -64,7 +79,7 @@ def split_factor(expr: Expr) -> tuple[float, Expr]:
 
 
 def scaled(factor: float, expr: Expr) -> Expr:
-    """``factor * expr`` in its shortest form; a factor goes into a sum whose terms all have one."""
+    """``factor * expr`` in its shortest form; a factor goes into a sum where that saves nodes."""
     if factor == 0:
         return ZERO
     inner, rest = split_factor(expr)
@@ -75,7 +90,9 @@ def scaled(factor: float, expr: Expr) -> Expr:
         return Number(factor)
     if isinstance(rest, Apply) and rest.op in ("add", "sub"):
         terms, constant = _sum_terms(rest)
-        if factor != 1 and all(abs(weight) != 1 for _, weight in terms):
+        before = sum(abs(weight) != 1 for _, weight in terms)
+        after = sum(abs(factor * weight) != 1 for _, weight in terms)
+        if factor != 1 and after <= before:  # the factor's own two nodes are saved
             return _build_sum([(term, factor * weight) for term, weight in terms], factor * constant)
     return rest if factor == 1 else apply("mul", Number(factor), rest)
 

@@ -133,7 +133,8 @@ def _joined(first: Program, second: Program | None, outputs: Mapping[str, Expr])
             if mine[name] != theirs[name]:
                 raise OptionError(f'"{name}" means one thing in the rule and another in a feature; record one of them')
         sections.append({**mine, **theirs})
-    return Program(*sections, outputs)
+    constants, state, where = sections
+    return Program(constants, state, where, outputs)
 
 
 def _reduces(expr: Expr, program: Program, seen: frozenset[str] = frozenset()) -> bool:

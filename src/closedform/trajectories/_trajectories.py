@@ -163,7 +163,7 @@ def _check_episodes(trajectories: Trajectories) -> None:
     if len(shape) != 3:
         raise DataError(f"gradients must have three dimensions [episodes, steps, coordinates], not {list(shape)}")
     shapes = {"weights": shape, "episode_updates": shape, "episodes": shape[:1]}
-    shapes |= {name: (shape[0], shape[2]) for name in ("episode_coordinates", "episode_layers")}
+    shapes |= dict.fromkeys(("episode_coordinates", "episode_layers"), (shape[0], shape[2]))
     _check_shapes(trajectories, shapes)
     whole = ("episodes", "episode_coordinates", "episode_layers")
     _check_types(trajectories, ("gradients", "weights", "episode_updates"), whole)
