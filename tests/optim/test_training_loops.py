@@ -11,7 +11,6 @@ from torch.nn.functional import mse_loss
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
 from closedform import RuleOptimizer
-from closedform.optim import _compiled, _native
 
 Make = Callable[..., Optimizer]
 LR, DECAY = 0.01, 0.1
