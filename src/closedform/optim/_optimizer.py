@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -289,4 +290,8 @@ def _noise(work: _Work, t: int | Tensor) -> Noise | None:
 
 @lru_cache(maxsize=16)
 def _warn_once(reason: str) -> None:
-    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=7)
+    """Warn, as the training script's line that took the step: torch wraps steps in a varying number of functions."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("closedform", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=level)
