@@ -31,7 +31,7 @@ class DistillConfig:
         rows: Rows that it sees; all rows fit the constants afterwards.
         operators: Names of the language's operators that it may use.
         decays: Decays of the moving averages offered as further states; their best values are fitted. Empty: none.
-        gates: States with gates that are fitted, at most: 0 to 2. The second takes as long as all the rest.
+        gates: States with gates that are fitted, at most: 0 to 2. They cost minutes and many nodes.
         test_fraction: Share of the episodes that is held out.
         nonfinite_limit: Share of rows with NaN or infinity up to which they are left out; past it they are refused.
         threads: Threads of the search; the result does not depend on them.
@@ -43,14 +43,14 @@ class DistillConfig:
 
     time_limit: float = 60.0
     seed: int = 0
-    max_complexity: int = 60
+    max_complexity: int = 40
     max_state_cost: int | None = None
     generations: int = 40
     population: int = 1000
     rows: int = 1500
     operators: tuple[str, ...] = DEFAULT_OPERATORS
     decays: tuple[float, ...] = DEFAULT_DECAYS
-    gates: int = 1
+    gates: int = 0
     test_fraction: float = 0.25
     nonfinite_limit: float = 0.05
     threads: int = min(2, os.cpu_count() or 1)

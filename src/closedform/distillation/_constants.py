@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants
 from closedform.distillation._data import Data
@@ -27,18 +28,24 @@ ROUNDING_LOSS = 1e-3
 """Share by which rounding may raise the training error."""
 
 
-def refine(candidate: Candidate, data: Data, evaluations: int = 15) -> Candidate:
-    """Fit a candidate's constants, decays among them, to all training rows: Levenberg-Marquardt.
+def refine(candidate: Candidate, data: Data, evaluations: int = 15, rows: int | None = None) -> Candidate:
+    """Fit a candidate's constants, decays among them, to the training rows: Levenberg-Marquardt.
 
     Args:
         candidate: Where to start.
         data: The data.
         evaluations: Steps of the fit, at most.
+        rows: Training rows to fit to, spread evenly; None: all.
 
     Returns:
         The fitted candidate, or the one given if the fit is no better.
     """
-    fit = Fit(candidate, data)
+    count = len(data.train.y)
+    fit = Fit(
+        candidate,
+        data,
+        torch.linspace(0, count - 1, min(rows or count, count), dtype=torch.float64).round().to(torch.int64),
+    )
     x = np.zeros(fit.size)
     residuals = fit.residuals(x)
     first = cost = float(residuals @ residuals)

@@ -19,7 +19,7 @@ from closedform.distillation._candidate import Average, Candidate
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
-from closedform.lang import OPERATORS, Expr, Lag, evaluate, names
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names
 from closedform.trajectories import Column, Trajectories, run_source
 
 MIN_ROWS = 20
@@ -111,11 +111,16 @@ class Part:
 
 def at_rows(expr: Expr, values: Mapping[str, Tensor], count: int) -> Tensor:
     """An expression's values, [count], given its names' values; lags are the columns ``x_k``."""
+    return _value(expr, values).to(torch.float64).expand(count)
 
-    def past(node: Lag) -> Tensor:
-        return values[f"{node.name}_{node.steps}"]
 
-    return evaluate(expr, values, past).to(torch.float64).expand(count)
+def _value(expr: Expr, values: Mapping[str, Tensor]) -> Tensor:
+    """As `closedform.lang.evaluate`, without looking for equal sub-expressions: these trees are small and many."""
+    if isinstance(expr, Apply):
+        return OPERATORS[expr.op].torch(*[_value(arg, values) for arg in expr.args])
+    if isinstance(expr, Number):
+        return torch.tensor(expr.value, dtype=torch.float64)
+    return values[f"{expr.name}_{expr.steps}" if isinstance(expr, Lag) else expr.name]
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,10 @@ NEEDS_NETWORKS = 0.01
 """1 - R^2 above which small networks are fitted too."""
 SOLVED = 1e-9
 """1 - R^2 at which no search is needed any more."""
-FINISHING_SHARE = 0.25
-"""Share of the time limit kept for fitting, pruning and rounding."""
+QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
+"""Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
+QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
+"""Candidates of the front that are fitted after a quick stage, by how many steps, on how many rows."""
 
 
 class Backend(Protocol):
@@ -126,26 +128,33 @@ class _Distillation:
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.data, self.config)
-        self.search_until = self.start + self.config.time_limit * (1 - FINISHING_SHARE)
-        self.finish_until = self.start + self.config.time_limit
 
     def run(self, engine: Backend) -> None:
         for stage, propose in STAGES.items():
             if self.pool.least_error > SOLVED:
                 self.pool.add(propose(self.data, self.config))
-                self.refine(self.search_until)
+                self.fit_quickly()
                 self.report(stage)
         if self.pool.least_error > NEEDS_NETWORKS:
             self.fit_networks()
         if self.pool.least_error > SOLVED:
             self.search(engine)
-        self.refine(self.finish_until)
+        self.refine()
         self.prune(engine)
         self.pool.keep_only([round_constants(candidate, self.data) for candidate in self.pool.front()])
         self.report("finished")
 
+    def until(self, share: float) -> float:
+        """The moment when a share of the time limit is over, as ``time.monotonic()`` tells it."""
+        return self.start + share * self.config.time_limit
+
+    def fit_quickly(self) -> None:
+        for candidate in self.pool.best(QUICK_FITS):
+            if time.monotonic() < self.until(QUICK_UNTIL):
+                self.pool.add([refine(candidate, self.data, QUICK_STEPS, QUICK_ROWS)])
+
     def fit_networks(self) -> None:
-        data, seed, deadline = self.data, self.config.seed, self.search_until
+        data, seed, deadline = self.data, self.config.seed, self.until(NETWORKS_UNTIL)
         averages = data.recurrent and bool(self.config.decays)
         forms = [functools.partial(units, data, count, averages) for count in UNITS]
         if data.recurrent:
@@ -153,7 +162,6 @@ class _Distillation:
         for form in forms:
             for candidate in form(seed, deadline):
                 self.pool.add([candidate])
-                self.pool.fitted.add(candidate)
                 self.report(candidate.stage)
 
     def bound(self) -> float | None:
@@ -164,18 +172,16 @@ class _Distillation:
                 best[candidate.stage] = min(best[candidate.stage], score.error)
         return bound_of(self.data) if best["saturating"] < best["sparse"] else None
 
-    def refine(self, deadline: float) -> None:
-        """Fit the front's candidates that have not been fitted yet."""
+    def refine(self) -> None:
+        """Fit the front's best to all training rows."""
         for candidate in self.pool.best(REFINE_AT_MOST):
-            if time.monotonic() < deadline and candidate not in self.pool.fitted:
-                better = refine(candidate, self.data)
-                self.pool.add([better])
-                self.pool.fitted |= {candidate, better}
+            if time.monotonic() < self.until(1.0):
+                self.pool.add([refine(candidate, self.data)])
 
     def prune(self, engine: Backend) -> None:
         found = [candidate for candidate in self.pool.best() if candidate.stage == engine.name]
         for candidate in found[:PRUNE_AT_MOST]:
-            if time.monotonic() < self.finish_until:
+            if time.monotonic() < self.until(1.0):
                 self.pool.add(prune(candidate, self.data, PRUNE_TOLERANCE))
 
     def search(self, engine: Backend) -> None:
@@ -194,7 +200,7 @@ class _Distillation:
             recurrences = {name: value for owner in owners for name, value in owner.recurrences.items()}
             return Candidate(expr, averages, recurrences, engine.name).live
 
-        for found in engine.search(values, self.data.train.y[rows].numpy(), self.config, self.search_until):
+        for found in engine.search(values, self.data.train.y[rows].numpy(), self.config, self.until(SEARCH_UNTIL)):
             self.pool.add(whole(expr) for expr in found.front)
             self.report(engine.name, found.generation)
 

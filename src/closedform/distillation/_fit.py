@@ -1,8 +1,7 @@
 """A candidate's constants as the unknowns of a least-squares problem.
 
 Unknowns are steps from where the constants stand, each in units of its size, so all are of order 1. A decay moves in
-the logarithm of d/(1 - d). Derivatives are differences; those through coupled recurrences are computed for all
-constants in one run, side by side.
+the logarithm of d/(1 - d). Derivatives are differences, computed for all constants side by side.
 """
 
 from __future__ import annotations
@@ -35,12 +34,20 @@ SMALLEST = 0.05
 class Fit:
     """Residuals of a candidate, in standard deviations of the update, as a function of the unknowns.
 
+    Args:
+        candidate: Where to start.
+        data: The data.
+        rows: Indices of the training rows to fit to.
+
     Attributes:
         size: The number of unknowns: constants of the equation, of its recurrences, and averages' decays.
     """
 
-    def __init__(self, candidate: Candidate, data: Data) -> None:
+    def __init__(self, candidate: Candidate, data: Data, rows: Tensor) -> None:
         self._data = data
+        self._rows = rows
+        self._columns = {name: values[rows] for name, values in data.train.columns.items()}
+        self._wanted = data.train.y[rows]
         self._candidate = candidate.live
         exprs: dict[str, Expr] = {}
         self._start: list[float] = []
@@ -72,30 +79,27 @@ class Fit:
         return place
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
-        """(prediction - update) / standard deviation at the training rows, [N]."""
+        """(prediction - update) / standard deviation at the rows, [N]."""
         return self._residuals([x])[0].numpy()
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:
         """Derivatives of the residuals by the unknowns, [N, size]."""
         step = RECURRENT_STEP if self._recurrences else STEP
-        points = [x, *(x + step * unit for unit in np.eye(self.size))]
-        if self._recurrences:
-            values = self._residuals(points)
-        else:
-            values = torch.cat([self._residuals([point]) for point in points])
+        values = self._residuals([x, *(x + step * unit for unit in np.eye(self.size))])
         return ((values[1:] - values[0]) / step).T.numpy()
 
     def _residuals(self, points: list[np.ndarray]) -> Tensor:
         part = self._data.train
-        values: dict[str, Tensor] = dict(part.columns)
+        values: dict[str, Tensor] = dict(self._columns)
         table = [self._constants(point) for point in points]
         for index in range(len(self._start)):
             values[constant_name(index)] = torch.tensor([[row[index]] for row in table], dtype=torch.float64)
+        averages = [self._averages(point) for point in points]
         for name in self._decays:
-            values[name] = torch.stack([part.average(self._averages(point)[name]) for point in points])
+            values[name] = torch.stack([part.average(at_point[name])[self._rows] for at_point in averages])
         values |= self._states(values, len(points))
         (predicted,) = self._tape.run(values)
-        difference = (predicted.expand(len(points), len(part.y)) - part.y) / self._data.scale
+        difference = (predicted.expand(len(points), len(self._wanted)) - self._wanted) / self._data.scale
         return torch.nan_to_num(difference, BIG, BIG, -BIG).clamp(-BIG, BIG)
 
     def _states(self, constants: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
@@ -105,7 +109,7 @@ class Fit:
         signals = part.sequences(self._recurrences.values())
         fixed = {name: value.to(torch.float32) for name, value in constants.items() if name.startswith("cf_")}
         history = run_recurrences(self._recurrences, signals, fixed, batch)
-        return {name: part.pick(values).to(torch.float64) for name, values in history.items()}
+        return {name: part.pick(values)[:, self._rows].to(torch.float64) for name, values in history.items()}
 
     def _constants(self, x: np.ndarray) -> list[float]:
         return [value + unit * float(step) for value, unit, step in zip(self._start, self._units, x, strict=False)]

@@ -34,6 +34,8 @@ UNIT_DECAYS = (0.85, 0.97)
 """Decays that the averages read by units start from."""
 FIRST_STEPS, MORE_STEPS, REFIT_STEPS = 10, 30, 6
 """Steps of the fit from every start, from the best one, and after a part was taken out."""
+FIT_ROWS = 3000
+"""Training rows that these fits look at; what reaches the front is fitted to all."""
 WORTH = 6e-4
 """R^2 that a part must add for each of its nodes to stay."""
 STATE_NODES = 4
@@ -71,17 +73,17 @@ def gated(data: Data, states: int, bound: float | None, seed: int, deadline: flo
 def _fit_and_slim(start: Start, starts: int, data: Data, seed: int, deadline: float) -> Iterator[Candidate]:
     generator = torch.Generator().manual_seed(seed)
     drawn = [start(generator) for _ in range(starts)]
-    fitted = [refine(candidate, data, FIRST_STEPS) for candidate in drawn if time.monotonic() < deadline]
+    fitted = [refine(candidate, data, FIRST_STEPS, FIT_ROWS) for candidate in drawn if time.monotonic() < deadline]
     if not fitted:
         return
     error = functools.partial(data.error, part=data.train)
-    best = refine(min(fitted, key=error), data, MORE_STEPS)
+    best = refine(min(fitted, key=error), data, MORE_STEPS, FIT_ROWS)
     yield best
     while time.monotonic() < deadline:
         smaller = _cheapest_reduction(best, data)
         if smaller is None:
             return
-        refitted = refine(smaller, data, REFIT_STEPS)
+        refitted = refine(smaller, data, REFIT_STEPS, FIT_ROWS)
         if error(refitted) - error(best) > WORTH * (_price(best) - _price(refitted)):
             return
         best = refitted
@@ -97,13 +99,17 @@ def _cheapest_reduction(candidate: Candidate, data: Data) -> Candidate | None:
     error, price = data.error(candidate, data.train), _price(candidate)
     options: list[tuple[float, int, Candidate]] = []
     for label, expr in {"": candidate.expr, **candidate.recurrences}.items():
-        for shorter in map(tidy, reductions(expr)):
+        for shorter in reductions(expr):
             recurrences = {**candidate.recurrences, label: shorter} if label else candidate.recurrences
             option = replace(candidate, expr=candidate.expr if label else shorter, recurrences=recurrences).live
             saved = price - _price(option)
             if saved > 0 and option.coherent:
                 options.append(((data.error(option, data.train) - error) / saved, len(options), option))
-    return min(options)[2] if options else None
+    if not options:
+        return None
+    chosen = min(options)[2]
+    recurrences = {name: tidy(expr) for name, expr in chosen.recurrences.items()}
+    return replace(chosen, expr=tidy(chosen.expr), recurrences=recurrences).live
 
 
 def _signals(data: Data) -> list[Column]:

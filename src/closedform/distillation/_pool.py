@@ -39,13 +39,11 @@ class Pool:
         data: The data.
         config: Limits of complexity and state cost.
         scores: The candidates that were kept.
-        fitted: Those of them whose constants have been fitted to all training rows.
     """
 
     data: Data
     config: DistillConfig
     scores: dict[Candidate, Score] = field(default_factory=dict)
-    fitted: set[Candidate] = field(default_factory=set)
     _costs: dict[frozenset[object], int] = field(default_factory=dict)
 
     def add(self, candidates: Iterable[Candidate]) -> None:
