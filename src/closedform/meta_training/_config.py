@@ -85,7 +85,7 @@ class MetaTrainResult:
         optimizer: The learned optimizer, with the best weights.
         step: Meta-steps done.
         best_step: The meta-step of the best weights.
-        best_validation: Their validation: geometric mean of the final losses; None without validation.
+        best_validation: Their validation, a mean final loss (see ``Trainer.validate``); None without validation.
         diverged: Episodes that were cut short because something in them was not finite.
         seconds: Time taken, resumed runs together.
         history: The records of ``metrics.jsonl``.

@@ -15,7 +15,7 @@ from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
 
-TUNING = MetaTrainConfig(steps=300, lr=0.03, warmup=0, validate_every=25, checkpoint_every=25)
+TUNING = MetaTrainConfig(steps=300, lr=0.03, warmup=0, validate_every=25, validation_episodes=8, checkpoint_every=25)
 """Default options of meta-tuning. A rule has few constants, in coordinates of like scale: steps are few and large."""
 TUNING_UNROLL = 50
 """Default window of meta-tuning: a rule's graph is light, so it can be long."""

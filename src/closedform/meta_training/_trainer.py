@@ -91,13 +91,15 @@ class Trainer:
         """Run the validation episodes, and keep the weights if they are the best so far.
 
         Returns:
-            The geometric mean, over episodes, of the mean loss of an episode's last tenth; infinite if one diverged.
+            The mean loss of an episode's last tenth; the mean over a task's episodes, since an optimizer that fails now
+            and then is a bad one, and the geometric mean over tasks, whose losses differ in scale. Infinite if an
+            episode diverged.
         """
-        total, episodes = 0.0, validation_episodes(self.optimizer, self.tasks, self.config)
-        for episode in episodes:
+        finals: dict[int, list[float]] = {}
+        for episode in validation_episodes(self.optimizer, self.tasks, self.config):
             losses, _ = run(self.optimizer, episode.problem, episode.carry, episode.horizon)
-            total += math.log(max(float(losses[-max(1, episode.horizon // 10) :].mean()), 0.0) + TINY)
-        score = math.exp(total / len(episodes)) if math.isfinite(total) else math.inf
+            finals.setdefault(episode.task, []).append(float(losses[-max(1, episode.horizon // 10) :].mean()))
+        score = _geometric_mean([sum(values) / len(values) for values in finals.values()])
         if score < self.best_validation:
             self.best_validation, self.best_step, self.best = score, self.step, self.weights()
         return score
@@ -142,6 +144,13 @@ class Trainer:
             "episodes": self.episodes_begun,
             "diverged": self.diverged,
         }
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    """Infinite if a value is not finite; values below 0 count as 0."""
+    if not all(math.isfinite(value) for value in values):
+        return math.inf
+    return math.exp(sum(math.log(max(value, 0.0) + TINY) for value in values) / len(values))
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:
