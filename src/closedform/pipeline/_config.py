@@ -28,7 +28,8 @@ class EvaluateConfig:
 
 
 _TRAIN = MetaTrainConfig(steps=1500, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
-_TUNE = dataclasses.replace(TUNING, steps=200, validation_episodes=8)
+_SCREEN = dataclasses.replace(TUNING, steps=100, validation_episodes=8)
+_TUNE = dataclasses.replace(TUNING, validation_episodes=8)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class RunConfig:
         unroll: Steps of a truncated window of meta-training.
         tune_unroll: Steps of a window of meta-tuning.
         sizes: Besides the equation chosen by its fidelity, the most faithful ones of at most so many nodes are tuned
-            too; the one that trains best afterwards is kept.
+            briefly too; the one that trains best afterwards is kept and tuned in full.
         threads: Torch threads of meta-training, recording and meta-tuning.
-        train, record, distill, tune, evaluate: Options of the stages; their seeds are set from ``seed``. A recording
-            is at most as long as the task's horizon.
+        train, record, distill, screen, tune, evaluate: Options of the stages (``screen`` is the brief tuning); their
+            seeds are set from ``seed``. A recording is at most as long as the task's horizon.
     """
 
     task: str = "mlp-digits"
@@ -53,11 +54,12 @@ class RunConfig:
     seed: int = 0
     unroll: int = 20
     tune_unroll: int = TUNING_UNROLL
-    sizes: tuple[int, ...] = (10, 20)
+    sizes: tuple[int, ...] = (8, 14, 20)
     threads: int = 1
     train: MetaTrainConfig = _TRAIN
     record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=1000))
-    distill: DistillConfig = field(default_factory=DistillConfig)
+    distill: DistillConfig = field(default_factory=lambda: DistillConfig(max_complexity=30))
+    screen: MetaTrainConfig = _SCREEN
     tune: MetaTrainConfig = _TUNE
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -68,7 +70,8 @@ class RunConfig:
     def with_seed(self, seed: int) -> RunConfig:
         """The same with another seed in every stage."""
         stages = {
-            name: dataclasses.replace(getattr(self, name), seed=seed) for name in ("train", "record", "distill", "tune")
+            name: dataclasses.replace(getattr(self, name), seed=seed)
+            for name in ("train", "record", "distill", "screen", "tune")
         }
         return dataclasses.replace(self, seed=seed, **stages)
 
@@ -77,6 +80,7 @@ _SMOKE = RunConfig(
     train=MetaTrainConfig(steps=20, validate_every=10, validation_episodes=1, checkpoint_every=5),
     record=RecordConfig(steps=40, episodes=4, samples=800, coordinates=24),
     distill=DistillConfig(generations=3, population=100, rows=200, time_limit=20),
+    screen=MetaTrainConfig(steps=2, validate_every=1, validation_episodes=1, checkpoint_every=1),
     tune=MetaTrainConfig(steps=6, validate_every=3, validation_episodes=1, checkpoint_every=2),
     evaluate=EvaluateConfig(seeds=2, tuning_seeds=1, baselines=("sgd", "adam")),
     tune_unroll=20,

@@ -242,7 +242,7 @@ class _Pipeline:
         return RunInfo(
             command=f"closedform run --task {config.task} --optimizer {config.optimizer} --seed {config.seed}",
             config=config.to_dict(),
-            seeds=dict.fromkeys(("train", "record", "distill", "tune"), config.seed),
+            seeds=dict.fromkeys(("train", "record", "distill", "screen", "tune"), config.seed),
             versions={"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()},
             stages={STAGES[name]: seconds for name, seconds in self.folder.stages.items() if name != "report"},
             machine=f"{platform.machine()}, {os.cpu_count()} cores, {self.device}",

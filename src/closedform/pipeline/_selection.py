@@ -14,7 +14,7 @@ from pathlib import Path
 
 from closedform._files import write_text
 from closedform.distillation import Entry, HallOfFame
-from closedform.meta_training import TruncatedBPTT, meta_tune
+from closedform.meta_training import MetaTrainConfig, TruncatedBPTT, meta_tune
 from closedform.pipeline._config import RunConfig
 from closedform.pipeline._listener import Listener, meta_step, shown
 from closedform.rules import Rule
@@ -56,28 +56,36 @@ def candidates(hall: HallOfFame, sizes: Sequence[int]) -> list[Entry]:
 def tune_candidates(
     entries: Sequence[Entry], task: Task, config: RunConfig, out: Path, *, resume: bool, listener: Listener
 ) -> Tuned:
-    """Tune each candidate in a folder of its own, and return the one of least validation loss.
+    """Tune each candidate briefly and the best of them in full, each in a folder of its own.
 
-    Its ``metrics.jsonl`` is copied to ``out``, and the reason goes into its provenance.
+    Returns:
+        The best, tuned in full. The reason for the choice is in its rule's provenance; the ``metrics.jsonl`` of its
+        tuning is copied to ``out``.
     """
-    steps = config.tune.steps
-    found = []
-    for index, entry in enumerate(entries):
-        folder = out / f"{index + 1}_of_{len(entries)}"
-        rule = meta_tune(
-            entry.rule,
+    brief, full = config.screen, config.tune
+    total = len(entries) * brief.steps + full.steps
+
+    def tune(entry: Entry, rule: Rule, options: MetaTrainConfig, folder: Path, done: int) -> Tuned:
+        after = meta_tune(
+            rule,
             [task],
             estimator=TruncatedBPTT(config.tune_unroll),
-            config=config.tune,
+            config=options,
             out=folder,
             resume=resume,
-            progress=partial(meta_step, listener, total=len(entries) * steps, done=index * steps),
+            progress=partial(meta_step, listener, total=total, done=done),
         )
-        loss = rule.provenance["meta_tuning"][-1]["validation"]["after"]
-        listener.result(f"{entry.complexity} nodes, R^2 {entry.r2:.4f}: validation loss {shown(loss)} once tuned")
-        found.append(Tuned(entry, rule, folder, math.inf if loss is None else loss))
+        loss = after.provenance["meta_tuning"][-1]["validation"]["after"]
+        return Tuned(entry, after, folder, math.inf if loss is None else loss)
+
+    found = []
+    for index, entry in enumerate(entries):
+        found.append(tune(entry, entry.rule, brief, out / f"candidate_{index + 1}", index * brief.steps))
+        listener.result(f"{entry.complexity} nodes, R^2 {entry.r2:.4f}: validation {shown(found[-1].loss)} once tuned")
     best = min(found, key=lambda tuned: tuned.loss)
-    others = ", ".join(f"{tuned.entry.complexity} nodes {tuned.loss:.4g}" for tuned in found)
-    reason = f"least validation loss once tuned ({others})"
+    reason = ", ".join(f"{tuned.entry.complexity} nodes {tuned.loss:.4g}" for tuned in found)
+    rule = replace(best.after, provenance={**best.after.provenance, "chosen": f"least validation loss: {reason}"})
+    best = tune(best.entry, rule, full, out / "chosen", len(entries) * brief.steps)
+    listener.result(f"{best.entry.complexity} nodes kept: validation {shown(best.loss)} once tuned in full")
     write_text(out / "metrics.jsonl", (best.folder / "metrics.jsonl").read_text(encoding="utf-8"))
-    return replace(best, after=replace(best.after, provenance={**best.after.provenance, "chosen": reason}))
+    return best
