@@ -27,7 +27,7 @@ class EvaluateConfig:
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
 
 
-_TRAIN = MetaTrainConfig(steps=1500, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
+_TRAIN = MetaTrainConfig(steps=1200, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
 _SCREEN = dataclasses.replace(TUNING, steps=100, validation_episodes=8)
 _TUNE = dataclasses.replace(TUNING, validation_episodes=8)
 
