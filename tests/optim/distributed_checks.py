@@ -30,14 +30,15 @@ Check = Callable[[Path], float]
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """Seven rows do not divide evenly by two, and of one row the second process gets an empty shard."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).to(dtype)
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 1)).to(dtype)
 
 
 def batches(first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
     for step in range(first, last):
         x = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-        yield x, torch.stack([x.sum(1), x.prod(1), x[:, 0] ** 2], dim=1)
+        yield x, x.sum(1, keepdim=True) + x[:, :1] ** 2
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, first: int = 0, last: int = 5) -> None:

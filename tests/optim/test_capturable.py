@@ -219,3 +219,37 @@ def test_noise_from_a_seed_on_the_device() -> None:
     for seed in (0, 1, 7, 2**33 + 5, 2**40 + 2**17 + 3):
         found = stream(torch.tensor(seed), torch.device("cpu"))
         assert int(found) == hashed(seed) == int(stream(seed, torch.device("cpu")))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("backend", [None, "eager"])
+@pytest.mark.parametrize("rule", [load_rule("nadam"), MIXED], ids=lambda rule: rule.name)
+def test_replays_of_a_captured_graph(rule: Rule, backend: str | None) -> None:
+    plain, mine = parameters("cuda"), parameters("cuda")
+    expected = RuleOptimizer(plain, rule, lr=0.1, backend=backend)
+    lr = torch.full((), 0.1, dtype=torch.float64, device="cuda")
+    found = RuleOptimizer(mine, rule, lr=lr, backend=backend, capturable=True)
+    gradients = [[torch.randn(param.shape) for param in plain] for _ in range(8)]
+    for param in mine:
+        param.grad = torch.empty_like(param)
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    for t, grads in enumerate(gradients):
+        for one, other, grad in zip(mine, plain, grads, strict=True):
+            one.grad.copy_(grad)
+            other.grad = grad.to("cuda")
+        expected.param_groups[0]["lr"] = 0.1 / (t + 1)
+        lr.fill_(0.1 / (t + 1))
+        expected.step()
+        if t < 3:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                found.step()
+            torch.cuda.current_stream().wait_stream(side)
+            continue
+        if t == 3:
+            with torch.cuda.graph(graph):
+                found.step()
+        graph.replay()
+    for one, other in zip(mine, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        assert int(found.state[one]["step"]) == 8
