@@ -1,6 +1,6 @@
 """Time of one optimizer step: rules against torch's own optimizers and against learned optimizers that are networks.
 
-    python benchmarks/optimizer_step.py [--quick] [--threads 2] [--out benchmarks/results]
+    python benchmarks/optimizer_step.py [--quick] [--threads 2] [--out benchmarks/results] [--plot FILE]
 
 All contenders of a row run in one process, one step each in turn, so that whatever else the machine does hits all of
 them; a row reports medians and minima over the rounds. Ratios are of medians. Writes optimizer_step.json and
@@ -94,10 +94,15 @@ def rows_of(work: str, standard: str, found: dict[str, tuple[float, float]], ask
 
 
 class RNNprop:
-    """A network as the rule (Lv et al. 2017): m~, g~ -> linear 20, ELU -> two LSTM layers of 20 -> linear, tanh."""
+    """A network as the rule (Lv et al. 2017): m~, g~ -> linear 20, ELU -> two LSTM layers of 20 -> linear, tanh.
 
-    def __init__(self, count: int, block: int = 1 << 16) -> None:
-        self.w, self.g = torch.randn(count).split(block), torch.randn(count).split(block)
+    Args:
+        count: Parameters.
+        block: Parameters that are taken at a time; all of them is how it is usually written, fewer stay in cache.
+    """
+
+    def __init__(self, count: int, block: int | None = None) -> None:
+        self.w, self.g = (torch.randn(count).split(block or count) for _ in range(2))
         self.m, self.v = ([torch.zeros_like(w) for w in self.w] for _ in range(2))
         self.inward, self.outward = nn.Sequential(nn.Linear(2, 20), nn.ELU()), nn.Linear(20, 1)
         self.cells = [nn.LSTMCell(20, 20) for _ in range(2)]
@@ -117,31 +122,47 @@ class RNNprop:
 
 
 class MLPOptimizer:
-    """A network as the rule (Metz et al. 2022): 39 inputs a parameter, two hidden layers of 32, two outputs.
+    """A network as the rule (Metz et al. 2022, small_fc_lopt, the shape that PyLO ships): 39 inputs, two layers of 32.
 
-    Inputs: gradient, parameter, three momenta, a second moment and its inverse root, gradient and momenta over it
-    (all scaled to unit second moment over the block), padded with their squashed forms, and 11 functions of the step.
+    Inputs: parameter, gradient, three momenta, a second moment and its inverse root, momenta over it, the second
+    moment factored in rows and columns with three decays, its inverse roots, gradient and momenta over those; each
+    scaled to unit mean square over the tensor; and 11 functions of the step.
+
+    Args:
+        count: Parameters, in one matrix; a square.
+        rows: Rows that are taken at a time; all of them is how it is usually written, fewer stay in cache.
     """
 
-    def __init__(self, count: int, block: int = 1 << 16) -> None:
-        self.w, self.g = torch.randn(count).split(block), torch.randn(count).split(block)
-        self.m = [torch.zeros(len(w), 3) for w in self.w]
+    def __init__(self, count: int, rows: int | None = None) -> None:
+        side = round(count**0.5)
+        self.w, self.g = (torch.randn(side, side).split(rows or side) for _ in range(2))
+        self.m = [torch.zeros(*w.shape, 3) for w in self.w]
         self.v = [torch.zeros_like(w) for w in self.w]
-        self.decay = torch.tensor([0.1, 0.5, 0.9])
+        self.row, self.column = ([torch.zeros(len(w), 3) for w in self.w], [torch.zeros(side, 3) for w in self.w])
+        self.decays, self.factored_decays = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.9, 0.99, 0.999])
         self.network = nn.Sequential(nn.Linear(39, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
-        self.time = torch.tanh(torch.logspace(0, 5, 11))
+        self.time = torch.tanh(100 / torch.logspace(0, 5, 11) - 1)
 
     @torch.no_grad()
     def step(self) -> None:
-        for w, g, m, v in zip(self.w, self.g, self.m, self.v, strict=True):
-            m.mul_(self.decay).add_(g[:, None] * (1 - self.decay))
-            v.mul_(0.999).addcmul_(g, g, value=0.001)
-            root = torch.rsqrt(v + 1e-8)[:, None]
-            plain = torch.cat([g[:, None], w[:, None], m, v[:, None], root, g[:, None] * root, m * root], dim=1)
-            scaled = plain * torch.rsqrt(plain.square().mean(0) + 1e-8)
-            squashed = torch.cat([scaled, scaled.tanh(), scaled[:, :6].sign()], dim=1)
-            output = self.network(torch.cat([squashed, self.time.expand(len(w), 11)], dim=1))
-            w.sub_(output[:, 0] * torch.exp(output[:, 1] * 0.001) * 0.001)
+        for number, (w, g) in enumerate(zip(self.w, self.g, strict=True)):
+            m, v, row, column = self.m[number], self.v[number], self.row[number], self.column[number]
+            m.lerp_(g[..., None], 1 - self.decays)
+            square = g.square()
+            v.lerp_(square, 0.001)
+            row.lerp_(square.mean(1, keepdim=True), 1 - self.factored_decays)
+            column.lerp_(square.mean(0)[:, None], 1 - self.factored_decays)
+            root, row_root, column_root = (torch.rsqrt(x + 1e-9) for x in (v[..., None], row, column))
+            wide = (*w.shape, 3)
+            factor = (row_root * torch.sqrt(row.mean(0) + 1e-9))[:, None] * column_root
+            parts = [w[..., None], g[..., None], m, v[..., None], m * root, root, g[..., None] * factor, m * factor]
+            parts += [x[:, None].expand(wide) for x in (row, row_root)] + [
+                x.expand(wide) for x in (column, column_root)
+            ]
+            inputs = torch.cat(parts, dim=-1).view(-1, 28)
+            inputs = inputs * torch.rsqrt(inputs.square().mean(0) + 1e-5)
+            output = self.network(torch.cat([inputs, self.time.expand(len(inputs), 11)], dim=1))
+            w.sub_((output[:, 0] * torch.exp(output[:, 1] * 0.001) * 0.001).view_as(w))
 
 
 # ------------------------------------------------------------------------------------------------------------- rows
@@ -177,7 +198,9 @@ def against_networks(report: Report, count: int, rounds: int) -> None:
     steps: dict[str, Step] = {
         "rule two tanh": RuleOptimizer(parameters([count]), TWO_TANH).step,
         "RNNprop, LSTM 2 x 20": RNNprop(count).step,
+        "the same LSTM, in blocks": RNNprop(count, 1 << 16).step,
         "MLP, 39 inputs, hidden 32": MLPOptimizer(count).step,
+        "the same MLP, in blocks": MLPOptimizer(count, 16).step,
     }
     asked = {"RNNprop, LSTM 2 x 20": ">= 1000", "MLP, 39 inputs, hidden 32": ">= 300"}
     report.rows += rows_of(f"{count:.0e} parameters", "rule two tanh", measure(steps, rounds), asked)
@@ -231,13 +254,19 @@ def extra_memory(report: Report, count: int) -> None:
         [line] = [line for line in status.read_text().splitlines() if line.startswith(key)]
         return int(line.split()[1]) / 1000
 
-    for name, options in (("compiled", {}), ("eager", {"backend": "eager"})):
-        optimizer = RuleOptimizer(parameters([count]), TWO_TANH, **options)
+    params = parameters([count])
+    for name, optimizer in {
+        "rule, compiled": RuleOptimizer(params, TWO_TANH),
+        "rule, eager": RuleOptimizer(params, TWO_TANH, backend="eager"),
+        "torch Adam(foreach)": torch.optim.Adam(params, foreach=True),
+    }.items():
         optimizer.step()
-        reset.write_text("5")
+        reset.write_text("5")  # the peak is what is resident now
         before = resident("VmRSS")
         optimizer.step()
-        report.other[f"peak memory of a step, {count:.0e} parameters, {name}, MB"] = resident("VmHWM") - before
+        report.other[f"peak memory of a step beyond its own, {count:.0e} parameters, {name}, MB"] = (
+            resident("VmHWM") - before
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -268,16 +297,41 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(report: Report, path: Path) -> None:
+    """Bars: each contender's time over torch's fused Adam, one panel a work."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    works = [row.work for row in report.rows if row.contender == "torch Adam(fused)"]
+    figure, panels = pyplot.subplots(2, 2, figsize=(10, 5.2), constrained_layout=True)
+    for panel, work in zip(panels.flat, works, strict=True):
+        rows = [row for row in report.rows if row.work == work and row.ratio < 5][::-1]
+        names = [row.contender for row in rows]
+        colours = ["0.6" if name.startswith(("torch", "copy")) else "C0" for name in names]
+        bars = panel.barh(names, [row.ratio for row in rows], color=colours)
+        panel.bar_label(bars, [f"{row.ratio:.2f}" for row in rows], padding=2)
+        panel.axvline(1, color="0.4", linewidth=0.8)
+        panel.set_title(work, fontsize=10)
+        panel.set(xlabel="time over torch Adam(fused)", xlim=(0, max(row.ratio for row in rows) * 1.2))
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes, three rounds")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--plot", type=Path, help="an image file to write as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     scale, rounds = (10, 3) if options.quick else (1, 15)
     report = Report(machine(options.threads))
+    extra_memory(report, 10**7 // scale)  # first, while no freed memory is kept
+    first_step(report)
     sizes = [10**7 // 60 // scale] * 60
     asked = {"rule adam": "<= 1.00", "rule lion": "<= 0.80", "rule one tanh": "<= 1.10", "rule two tanh": "<= 1.30"}
     against_adam(report, f"{sum(sizes):.0e} parameters in 60 tensors", sizes, asked, rounds, 1)
@@ -286,12 +340,12 @@ def main() -> None:
     bandwidth(report, 5 * 10**7 // scale, rounds)
     against_networks(report, 10**6 // scale, max(3, rounds * 3 // 5))
     other_types(report, sizes, max(3, rounds * 3 // 5))
-    first_step(report)
-    extra_memory(report, 10**7 // scale)
     options.out.mkdir(parents=True, exist_ok=True)
     text = markdown(report)
     (options.out / "optimizer_step.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
     (options.out / "optimizer_step.md").write_text(text)
+    if options.plot:
+        plot(report, options.plot)
     print(text)
 
 
