@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from closedform._names import lookup
 from closedform._version import __version__
@@ -112,7 +113,8 @@ def distill(
     engine = lookup("back end", backend, BACKENDS)
     distillation = _Distillation(prepare(trajectories, config), config, on_progress)
     try:
-        distillation.run(engine)
+        with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small
+            distillation.run(engine)
     except KeyboardInterrupt:
         distillation.notes.append("interrupted: the best so far")
     return distillation.hall(name or f"{_optimizer(trajectories)}-distilled"[:200], engine.name)

@@ -2,7 +2,8 @@
 
 The dictionary holds the columns, bounded and odd functions of them (the tanh of the paper's family psi(G; W)), moving
 averages over a grid of decays, and ratios to the root of columns that are never negative, as an optimizer's second
-moment is. Choosing is orthogonal matching pursuit with exchanges, on the Gram matrix.
+moment is. Choosing is orthogonal matching pursuit with exchanges, on the Gram matrix. NumPy does it: its products do
+not depend on where an array lies in memory as torch's may, and the same seed must give the same hall.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,10 +106,11 @@ def choose(values: Tensor, target: Tensor, row_weights: Tensor, most: int) -> li
     Returns:
         For 1, 2, ... terms the choice, as long as another one helps.
     """
-    design = torch.cat([torch.ones_like(target)[:, None], values], dim=1) * row_weights[:, None]
-    sizes = design.norm(dim=0).clamp_min(1e-300)
-    design = design / sizes
-    wanted = target * row_weights
+    weights = row_weights.numpy()[:, None]
+    design = np.column_stack([np.ones(len(target)), values.numpy()]) * weights
+    sizes = np.maximum(np.sqrt(np.square(design).sum(axis=0)), 1e-300)
+    design = np.ascontiguousarray(design / sizes)
+    wanted = target.numpy() * row_weights.numpy()
     gram, moments = design.T @ design, design.T @ wanted
     chosen: list[int] = []
     choices: list[Choice] = []
@@ -117,25 +120,24 @@ def choose(values: Tensor, target: Tensor, row_weights: Tensor, most: int) -> li
             break
         chosen = _exchange(gram, moments, [*chosen, best])
         used = [0, *chosen]
-        solution = torch.linalg.lstsq(design[:, used], wanted[:, None]).solution[:, 0] / sizes[used]
+        solution = np.linalg.lstsq(design[:, used], wanted, rcond=None)[0] / sizes[used]
         choices.append(Choice(tuple(k - 1 for k in chosen), tuple(solution[1:].tolist()), float(solution[0])))
     return choices
 
 
-def _best_addition(gram: Tensor, moments: Tensor, used: Sequence[int]) -> int | None:
+def _best_addition(gram: np.ndarray, moments: np.ndarray, used: list[int]) -> int | None:
     """The column whose addition lowers the sum of squares most; None if all depend on those used."""
-    index = torch.tensor(list(used))
-    inverse = torch.linalg.pinv(gram[index][:, index], hermitian=True)
-    across = gram[:, index]
-    left = moments - across @ (inverse @ moments[index])
-    room = gram.diagonal() - ((across @ inverse) * across).sum(dim=1)
-    gain = torch.where(room > 1e-9, left.square() / room.clamp_min(1e-12), torch.zeros_like(left))
-    gain[index] = 0
+    inverse = np.linalg.pinv(gram[np.ix_(used, used)], hermitian=True)
+    across = gram[:, used]
+    left = moments - across @ (inverse @ moments[used])
+    room = gram.diagonal() - ((across @ inverse) * across).sum(axis=1)
+    gain = np.where(room > 1e-9, np.square(left) / np.maximum(room, 1e-12), 0.0)
+    gain[used] = 0
     best = int(gain.argmax())
-    return best if float(gain[best]) > 0 else None
+    return best if gain[best] > 0 else None
 
 
-def _exchange(gram: Tensor, moments: Tensor, chosen: list[int]) -> list[int]:
+def _exchange(gram: np.ndarray, moments: np.ndarray, chosen: list[int]) -> list[int]:
     """Replace each chosen column by the best one given the others, twice."""
     if len(chosen) < 2:
         return chosen
