@@ -24,7 +24,7 @@ MIXED = Rule.parse(
 """All kinds of states and lags: one number an element, a tensor, a step; reductions of reductions."""
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
