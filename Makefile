@@ -15,7 +15,7 @@ help: ## show this list
 	@echo "settings: PYTHON=python3.12 (used to create .venv), OUT=runs/mine (for make run)"
 
 run: $(INSTALLED) ## learn an optimizer, distil it, tune it, evaluate it; ends with a report in runs/quickstart
-	$(BIN)/closedform run --out $(OUT)
+	$(BIN)/closedform run --out $(OUT) --resume
 
 test: $(INSTALLED) ## every check: lint, format, types, direction of imports, tests
 	scripts/check

@@ -58,7 +58,7 @@ class RunConfig:
     threads: int = 1
     train: MetaTrainConfig = _TRAIN
     record: RecordConfig = field(default_factory=lambda: RecordConfig(steps=1000))
-    distill: DistillConfig = field(default_factory=lambda: DistillConfig(max_complexity=30))
+    distill: DistillConfig = field(default_factory=lambda: DistillConfig(max_complexity=30, time_limit=120.0))
     screen: MetaTrainConfig = _SCREEN
     tune: MetaTrainConfig = _TUNE
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
