@@ -150,6 +150,22 @@ def test_layout_follows_the_parameter() -> None:
     assert torch.equal(turned, first.param_groups[0]["params"][0])
 
 
+@pytest.mark.parametrize("lr", [0.01, torch.tensor(0.01)], ids=["number", "tensor"])
+def test_states_that_are_created_to_be_loaded(lr: float | Tensor, options: dict[str, object]) -> None:
+    """torch.distributed.checkpoint creates them by a step of rate 0 on zero gradients: 0/0 for this rule."""
+    rule = Rule.parse("sign", "-m/abs(m)", state={"m": "0.9*m + g"})
+    param = parameter(3)
+    optimizer = RuleOptimizer([param], rule, lr=0.0 * lr, **options)
+    before, param.grad = param.detach().clone(), torch.zeros(3)
+    optimizer.step()
+    if not ("capturable" in options and isinstance(lr, Tensor)):  # there it is not read
+        assert torch.equal(param, before)
+    assert set(optimizer.state[param]) == {"step", "m"}
+    optimizer.param_groups[0]["lr"] = lr
+    optimizer.step()
+    assert param.isnan().all()
+
+
 def assert_one_line(error: pytest.ExceptionInfo[BaseException]) -> None:
     assert isinstance(error.value, ClosedFormError)
     assert "\n" not in str(error.value)

@@ -240,11 +240,14 @@ class RuleOptimizer(Optimizer):
         group, t = work.group, work.states[0]["step"] + 1
         settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t))
         cohort = Cohort(work.params, work.grads, work.states)
+        unmoved = [param.clone() for param in work.params] if _nothing_moves(group) else []
         if {*map(type, work.params)} <= PLAIN:
             self._run(work, cohort, settings)
         else:
             with on_shards(cohort) as local:
                 self._run(work, local, settings)
+        for param, before in zip(work.params, unmoved, strict=False):
+            param.copy_(before)
         if isinstance(t, Tensor):
             torch._foreach_add_([state["step"] for state in work.states], 1)
             self._together.update(dict.fromkeys(work.params, object()))
@@ -278,6 +281,17 @@ class _Work:
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _nothing_moves(group: Mapping[str, Any]) -> bool:
+    """Whether the learning rate is zero: then parameters stay as they are, even where an update is NaN.
+
+    To create states, torch.distributed.checkpoint takes a step with zero gradients and a learning rate of zero, perhaps
+    after the model has been loaded, and many a rule divides zero by zero there.
+    """
+    lr = group["lr"]
+    known = not isinstance(lr, Tensor) or (lr.device.type == "cpu" and not group["capturable"])
+    return known and float(lr) == 0
 
 
 def _noise(work: _Work, t: int | Tensor) -> Noise | None:
