@@ -4,11 +4,12 @@ import doctest
 import importlib
 import pkgutil
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import closedform
+import closedform as cf
 from closedform.features import FEATURES
 from closedform.lang import OPERATORS
 from closedform.rules import library_names, load_rule
@@ -61,9 +62,31 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_docstring_examples() -> None:
-    for module in pkgutil.walk_packages(closedform.__path__, "closedform."):
+    for module in pkgutil.walk_packages(cf.__path__, "closedform."):
         if module.name.startswith(("closedform.lang", "closedform.rules", "closedform.optim", "closedform.features")):
             assert doctest.testmod(importlib.import_module(module.name)).failed == 0
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_readme_snippets_run(monkeypatch) -> None:
+    """As they stand, one after the other; what takes minutes is given small options."""
+    tiny = cf.MetaTrainConfig(steps=4, validate_every=2, validation_episodes=1, checkpoint_every=2)
+    monkeypatch.setattr(cf, "meta_train", partial(cf.meta_train, config=tiny), raising=False)
+    monkeypatch.setattr(cf, "meta_tune", partial(cf.meta_tune, config=tiny), raising=False)
+    monkeypatch.setattr(cf, "record", partial(cf.record, steps=30, episodes=4, samples=400), raising=False)
+    monkeypatch.setattr(cf, "distill", partial(cf.distill, generations=1, time_limit=2), raising=False)
+    small = partial(cf.evaluate, steps=12, seeds=2, baselines=["sgd"])
+    monkeypatch.setattr(cf, "evaluate", small, raising=False)
+    names: dict[str, object] = {}
+    blocks = blocks_of("README.md")
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102  (our own page)
+    assert isinstance(names["rule"], cf.Rule)
 
 
 if __name__ == "__main__":
