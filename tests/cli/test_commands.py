@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from closedform.cli import app
-from closedform.rules import load_rule, save_rule
+from closedform.rules import Rule, load_rule, save_rule
 
 RUNNER = CliRunner()
 
@@ -44,6 +44,12 @@ def test_check(tmp_path: Path) -> None:
     assert invoke("rules", "check", path).exit_code == 0
     path.write_text(path.read_text().replace("beta2*m", "beta3*m"))
     assert 'rule "lion", state "m": unknown name "beta3"' in error_of("rules", "check", path)
+
+
+def test_a_rule_that_is_nowhere_finite_is_explained_all_the_same(tmp_path: Path) -> None:
+    path = save_rule(Rule.parse("tower", "9**9**9**9"), tmp_path / "tower.json")
+    assert "nowhere finite" in invoke("explain", path).stdout
+    assert set(json.loads(invoke("explain", path, "--json").stdout)["gradient_response"]["y"]) == {None}
 
 
 def test_tasks() -> None:

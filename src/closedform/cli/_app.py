@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from closedform._files import finite
 from closedform._version import __version__
 from closedform.errors import ClosedFormError
 
@@ -78,7 +79,7 @@ def _common(
 def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:
     """Print a result: as JSON on standard output, or rendered for people."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2))
+        typer.echo(json.dumps(finite(value), indent=2))
     else:
         render()
 

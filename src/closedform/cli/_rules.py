@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,10 +91,14 @@ def _print_explanation(found: Explanation) -> None:
 
 
 def _print_curve(curve: Curve) -> None:
-    low, high = min(curve.y), max(curve.y)
-    span = max(high - low, 0.01 * max(abs(low), abs(high))) or 1.0  # a flat curve is shown flat
-    line = "".join(_BLOCKS[round((y - low) / span * (len(_BLOCKS) - 1))] for y in curve.y)
     STDOUT.print(f"\n{curve.y_label} over {curve.x_label}", markup=False, highlight=False)
+    finite = [y for y in curve.y if math.isfinite(y)]
+    if not finite:
+        STDOUT.print("  nowhere finite", markup=False, highlight=False)
+        return
+    low, high = min(finite), max(finite)
+    span = max(high - low, 0.01 * max(abs(low), abs(high))) or 1.0  # a flat curve is shown flat
+    line = "".join(_BLOCKS[round((y - low) / span * (len(_BLOCKS) - 1))] if math.isfinite(y) else " " for y in curve.y)
     STDOUT.print(
         f"  {line}  x {curve.x[0]:g} .. {curve.x[-1]:g}, y {low:.3g} .. {high:.3g}", markup=False, highlight=False
     )
