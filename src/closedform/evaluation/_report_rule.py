@@ -45,7 +45,7 @@ def training(records: Records, what: str, name: str) -> str:
     if checks:
         best = min(checks, key=lambda row: float(row["validation"]))
         caption += (
-            f" The validation (geometric mean of the final loss over fixed episodes) went from {number(found.y[0])} to "
+            f" The validation (mean final loss over fixed episodes of the meta-training half) went from {number(found.y[0])} to "
             f"{number(best['validation'])} at meta-step {best['step']}, whose weights were kept."
         )
     return figure(training_curve(train, found, name, what), caption)
