@@ -3,6 +3,7 @@
 from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
+from closedform.evaluation._execute import torch_threads
 from closedform.evaluation._headline import Headline, headline
 from closedform.evaluation._plots import final_losses, loss_curves
 from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
@@ -38,5 +39,6 @@ __all__ = [
     "response_curves",
     "standalone",
     "summarize",
+    "torch_threads",
     "write_report",
 ]

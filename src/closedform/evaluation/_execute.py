@@ -90,7 +90,7 @@ class Executor:
 
     def _results(self, pending: dict[str, Spec]) -> Iterator[tuple[str, Record]]:
         if self._workers == 1 or len(pending) < _WORTH_A_PROCESS:
-            with _torch_threads(self._threads):
+            with torch_threads(self._threads):
                 for key, spec in pending.items():
                     yield key, self._field.run(spec)
             return
@@ -116,7 +116,8 @@ def default_workers(tasks: Sequence[Task]) -> int:
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads while the block runs: small networks are slower with more than one."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -134,5 +135,5 @@ def _load(path: str) -> Field:
 
 
 def _work(path: str, threads: int, key: str, spec: Spec) -> tuple[str, Record]:
-    with _torch_threads(threads):
+    with torch_threads(threads):
         return key, _load(path).run(spec)

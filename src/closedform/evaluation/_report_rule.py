@@ -45,8 +45,8 @@ def training(records: Records, what: str, name: str) -> str:
     if checks:
         best = min(checks, key=lambda row: float(row["validation"]))
         caption += (
-            f" The validation (mean final loss over fixed episodes of the meta-training half) went from {number(found.y[0])} to "
-            f"{number(best['validation'])} at meta-step {best['step']}, whose weights were kept."
+            " The validation (mean final loss over fixed episodes of the meta-training half) went from "
+            f"{number(found.y[0])} to {number(best['validation'])} at meta-step {best['step']}, the one kept."
         )
     return figure(training_curve(train, found, name, what), caption)
 

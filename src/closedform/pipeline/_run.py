@@ -19,8 +19,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from closedform.evaluation import (
     RunInfo,
     evaluate,
     response_curves,
+    torch_threads,
     write_report,
 )
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
@@ -251,17 +251,6 @@ class _Pipeline:
     def _distilling(self, found: DistillProgress) -> None:
         text = f"{found.stage}: R^2 {1 - found.best_error:.4f}"
         self.listener.progress(found.generation, self.config.distill.generations, text)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads while the block runs: small networks are slower with more than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
