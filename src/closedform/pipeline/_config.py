@@ -29,7 +29,7 @@ class EvaluateConfig:
 
 _TRAIN = MetaTrainConfig(steps=1200, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
 _SCREEN = dataclasses.replace(TUNING, steps=100, validation_episodes=8)
-_TUNE = dataclasses.replace(TUNING, validation_episodes=8)
+_TUNE = dataclasses.replace(TUNING, lr=0.01, validation_episodes=16)
 
 
 @dataclass(frozen=True)
