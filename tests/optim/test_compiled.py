@@ -17,13 +17,6 @@ SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 3), (70_000,)]
 PAST = Rule.parse("past", "-m - lag(g, 2) - q*lag(m, 3)", state={"m": "0.9*m + g", "q": "0.5*q + 1/t"})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def no_warnings():
     with warnings.catch_warnings():

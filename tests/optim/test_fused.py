@@ -18,13 +18,6 @@ MIXED = Rule.parse(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def compare(rule: Rule, backend: str, dtype: torch.dtype = torch.float32) -> None:
     program = rule.program.merged
     generator = torch.Generator().manual_seed(0)

@@ -24,13 +24,6 @@ MIXED = Rule.parse(
 """All kinds of states and lags: one number an element, a tensor, a step; reductions of reductions."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def memory_of(program: Program, param: Tensor, state: torch.dtype | None = None) -> Memory:
     memory = initial_memory(program, param.float() if param.dtype is torch.bfloat16 else param)
     kinds = memory_kinds(program)

@@ -14,13 +14,6 @@ from closedform.errors import CheckpointError, ClosedFormError, RuleError
 BACKENDS = ["compiled", "eager", "reference", "capturable"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(params=BACKENDS)
 def options(request: pytest.FixtureRequest) -> dict[str, object]:
     return {"capturable": True} if request.param == "capturable" else {"backend": request.param}

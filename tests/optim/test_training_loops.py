@@ -23,13 +23,6 @@ OURS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)

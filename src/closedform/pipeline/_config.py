@@ -27,6 +27,8 @@ class EvaluateConfig:
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
 
 
+SEEDED = ("train", "record", "distill", "screen", "tune")
+"""Stages whose options hold a seed."""
 _TRAIN = MetaTrainConfig(steps=1200, objective="log", lr=1e-3, final_lr=1.0, validate_every=100)
 _SCREEN = dataclasses.replace(TUNING, steps=100, validation_episodes=8)
 _TUNE = dataclasses.replace(TUNING, lr=0.01, validation_episodes=16)
@@ -69,10 +71,7 @@ class RunConfig:
 
     def with_seed(self, seed: int) -> RunConfig:
         """The same with another seed in every stage."""
-        stages = {
-            name: dataclasses.replace(getattr(self, name), seed=seed)
-            for name in ("train", "record", "distill", "screen", "tune")
-        }
+        stages = {name: dataclasses.replace(getattr(self, name), seed=seed) for name in SEEDED}
         return dataclasses.replace(self, seed=seed, **stages)
 
 

@@ -42,7 +42,7 @@ from closedform.evaluation import (
 )
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
 from closedform.meta_training import TruncatedBPTT, meta_train
-from closedform.pipeline._config import RunConfig
+from closedform.pipeline._config import SEEDED, RunConfig
 from closedform.pipeline._folder import Folder
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
 from closedform.pipeline._selection import candidates, tune_candidates
@@ -242,7 +242,7 @@ class _Pipeline:
         return RunInfo(
             command=f"closedform run --task {config.task} --optimizer {config.optimizer} --seed {config.seed}",
             config=config.to_dict(),
-            seeds=dict.fromkeys(("train", "record", "distill", "screen", "tune"), config.seed),
+            seeds=dict.fromkeys(SEEDED, config.seed),
             versions={"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()},
             stages={STAGES[name]: seconds for name, seconds in self.folder.stages.items() if name != "report"},
             machine=f"{platform.machine()}, {os.cpu_count()} cores, {self.device}",
