@@ -23,7 +23,7 @@ class DistillConfig:
     Attributes:
         time_limit: Seconds; a guard. The search is bounded by ``generations``, so that one seed gives one hall of fame
             wherever the limit is not reached. 0: the quick stages only.
-        seed: Chooses the held-out episodes and drives the search.
+        seed: Drives the search, and chooses the held-out episodes.
         max_complexity: Nodes that an equation may have.
         max_state_cost: Buffers a parameter that a rule may keep; None: any.
         generations: Generations of genetic programming.
@@ -35,6 +35,8 @@ class DistillConfig:
         test_fraction: Share of the episodes that is held out.
         nonfinite_limit: Share of rows with NaN or infinity up to which they are left out; past it they are refused.
         threads: Threads of the search; the result does not depend on them.
+        restarts: Searches, with the seeds ``seed``, ``seed + 1``, ...; their halls are merged into one.
+        split_seed: Chooses the held-out episodes; None: ``seed`` does.
 
     Raises:
         OptionError: a value makes no sense.
@@ -54,6 +56,8 @@ class DistillConfig:
     test_fraction: float = 0.25
     nonfinite_limit: float = 0.05
     threads: int = min(2, os.cpu_count() or 1)
+    restarts: int = 1
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         if not self.time_limit >= 0:
@@ -66,7 +70,9 @@ class DistillConfig:
             "threads": 1,
             "seed": 0,
             "gates": 0,
+            "restarts": 1,
         }
+        counts |= {} if self.split_seed is None else {"split_seed": 0}
         counts |= {} if self.max_state_cost is None else {"max_state_cost": 0}
         for name, least in counts.items():
             value = getattr(self, name)
@@ -81,6 +87,11 @@ class DistillConfig:
         for name in self.operators:
             if name not in OPERATORS:
                 raise DistillationError(unknown_name_message("operator", name, OPERATORS))
+
+    @property
+    def holds_out_by(self) -> int:
+        """The seed that chooses the held-out episodes."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     def with_options(self, options: dict[str, Any]) -> DistillConfig:
         """The same with some fields replaced.

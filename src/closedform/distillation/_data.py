@@ -160,6 +160,11 @@ class Data:
         spread = torch.square(part.y - part.y.mean()).sum()
         return float(torch.square(part.y - predicted).sum() / spread.clamp_min(1e-300))
 
+    @property
+    def rests(self) -> bool:
+        """True if all signals may be 0 at once, as where a parameter has no gradient; not so in a plain table."""
+        return self.trajectories.gradients.numel() > 0
+
     @cached_property
     def scale(self) -> float:
         """Standard deviation of the training updates."""
@@ -248,12 +253,12 @@ def _distinct(
 def _hold_out(trajectories: Trajectories, finite: Tensor, config: DistillConfig) -> tuple[Tensor, Tensor, str]:
     """Indices of training and test rows; whole episodes where there are two, else whole coordinates, else the end."""
     if len(trajectories.episode[finite].unique()) > 1:
-        held = trajectories.split(config.test_fraction, config.seed)[1].episodes
+        held = trajectories.split(config.test_fraction, config.holds_out_by)[1].episodes
         test, what = torch.isin(trajectories.episode, held), f"episodes {held.tolist()}"
     else:
         coordinates = trajectories.coordinate[finite].unique()
         if len(coordinates) > 1:
-            order = torch.randperm(len(coordinates), generator=torch.Generator().manual_seed(config.seed))
+            order = torch.randperm(len(coordinates), generator=torch.Generator().manual_seed(config.holds_out_by))
             count = min(max(round(config.test_fraction * len(order)), 1), len(order) - 1)
             test = torch.isin(trajectories.coordinate, coordinates[order[:count]])
             what = f"{count} of {len(order)} coordinates of the one episode"

@@ -29,6 +29,7 @@ from closedform.distillation._hall import Entry, HallOfFame, non_dominated
 from closedform.distillation._networks import gated, units
 from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
+from closedform.distillation._restarts import restarted
 from closedform.distillation._stages import STAGES, bound_of
 from closedform.errors import RuleError
 from closedform.lang import Expr, Symbol, names, rename, to_text, transform
@@ -61,6 +62,9 @@ class Backend(Protocol):
     def name(self) -> str:
         """Its name; the stage of what it finds."""
 
+    def check(self, config: DistillConfig) -> None:
+        """Raise OptionError if the engine is not installed or lacks an operator."""
+
     def search(
         self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
     ) -> Iterator[Found]:
@@ -72,6 +76,9 @@ class NoSearch:
     """The quick stages alone: the paper's family psi(G; W) and its kin."""
 
     name: str = "sparse"
+
+    def check(self, config: DistillConfig) -> None:
+        """It is always there."""
 
     def search(
         self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
@@ -111,6 +118,9 @@ def distill(
     """
     config = (config or DistillConfig()).with_options(options)
     engine = lookup("back end", backend, BACKENDS)
+    engine.check(config)
+    if config.restarts > 1:
+        return restarted(distill, trajectories, backend, config, on_progress, name)
     distillation = _Distillation(prepare(trajectories, config), config, on_progress)
     try:
         with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from closedform._files import read_json, write_text
 from closedform.errors import CheckpointError, DistillationError, RuleError
@@ -20,6 +20,24 @@ FORMAT = "closedform.hall/1"
 TOLERANCE = 0.01
 """R^2 that the smallest equation chosen may lack (paper, definition of MC)."""
 MAX_ENTRIES = 10_000
+
+
+class Ranked(Protocol):
+    """What a front ranks: fields as in `Entry`."""
+
+    @property
+    def equation(self) -> str: ...
+    @property
+    def error(self) -> float: ...
+    @property
+    def complexity(self) -> int: ...
+    @property
+    def state_cost(self) -> int: ...
+    @property
+    def stage(self) -> str: ...
+
+
+R = TypeVar("R", bound=Ranked)
 
 
 @dataclass(frozen=True)
@@ -72,11 +90,7 @@ class HallOfFame:
         Raises:
             DistillationError: the hall is empty.
         """
-        if not self.entries:
-            raise DistillationError(
-                "the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit"
-            )
-        return min(self.entries, key=lambda entry: (entry.error, entry.complexity, entry.state_cost))
+        return least_error(self.entries)
 
     @property
     def mapping_complexity(self) -> int:
@@ -95,15 +109,7 @@ class HallOfFame:
         Raises:
             DistillationError: no entry is small enough.
         """
-        most, cost = _limit(max_complexity), _limit(max_state_cost)
-        allowed = [entry for entry in self.entries if entry.complexity <= most and entry.state_cost <= cost]
-        if not allowed:
-            raise DistillationError(
-                f"no equation has at most {most:g} nodes and {cost:g} buffers a parameter: raise the limits"
-            )
-        limit = min(entry.error for entry in allowed) + tolerance
-        close = [entry for entry in allowed if entry.error <= limit]
-        return min(close, key=lambda entry: (entry.complexity, entry.state_cost, entry.error))
+        return smallest_close(self.entries, max_complexity, max_state_cost, tolerance)
 
     def select(
         self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
@@ -113,14 +119,7 @@ class HallOfFame:
 
     def table(self) -> Table:
         """For printing with rich: one line an entry, the chosen one marked."""
-        from rich.table import Table
-
-        table = Table("", "R² held out", "nodes", "state", "stage", "update")
-        chosen = self.choose() if self.entries else None
-        for entry in self.entries:
-            cells = (f"{entry.r2:.4f}", str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
-            table.add_row("*" if entry is chosen else "", *cells)
-        return table
+        return front_table(self.entries, self.choose() if self.entries else None)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back to an equal hall."""
@@ -172,13 +171,50 @@ class HallOfFame:
         return cls(tuple(_read_entry(entry) for entry in document["entries"]), dict(document["provenance"]))
 
 
-def non_dominated(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def least_error(entries: Sequence[R]) -> R:
+    """The entry of least error.
+
+    Raises:
+        DistillationError: there is none.
+    """
+    if not entries:
+        raise DistillationError(
+            "the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit"
+        )
+    return min(entries, key=lambda entry: (entry.error, entry.complexity, entry.state_cost))
+
+
+def smallest_close(entries: Sequence[R], max_complexity: int | None, max_state_cost: int | None, tolerance: float) -> R:
+    """As `HallOfFame.choose`."""
+    most, cost = _limit(max_complexity), _limit(max_state_cost)
+    allowed = [entry for entry in entries if entry.complexity <= most and entry.state_cost <= cost]
+    if not allowed:
+        raise DistillationError(
+            f"no equation has at most {most:g} nodes and {cost:g} buffers a parameter: raise the limits"
+        )
+    limit = min(entry.error for entry in allowed) + tolerance
+    close = [entry for entry in allowed if entry.error <= limit]
+    return min(close, key=lambda entry: (entry.complexity, entry.state_cost, entry.error))
+
+
+def front_table(entries: Sequence[R], chosen: R | None, target: str = "update") -> Table:
+    """For printing with rich: one line an entry, the chosen one marked."""
+    from rich.table import Table
+
+    table = Table("", "R² held out", "nodes", "state", "stage", target)
+    for entry in entries:
+        cells = (f"{1 - entry.error:.4f}", str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
+        table.add_row("*" if entry is chosen else "", *cells)
+    return table
+
+
+def non_dominated(entries: Iterable[R]) -> tuple[R, ...]:
     """The entries that no other one equals or beats in error, complexity and state cost at once, in order.
 
     A larger or costlier equation must lower the error by more than 0.1 % and 1e-7.
     """
     ordered = sorted(entries, key=lambda entry: (entry.complexity, entry.state_cost, entry.error, entry.equation))
-    kept: list[Entry] = []
+    kept: list[R] = []
     for entry in ordered:
         if not any(
             other.error <= entry.error * 1.001 + 1e-7 and other.state_cost <= entry.state_cost for other in kept

@@ -47,6 +47,11 @@ class OperonBackend:
 
     name: str = field(default="operon", init=False)
 
+    def check(self, config: DistillConfig) -> None:
+        """Raise DistillationError if pyoperon is not installed, or lacks one of the operators."""
+        _engine()
+        _symbols(config.operators, {})
+
     def search(
         self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
     ) -> Iterator[Found]:

@@ -88,7 +88,7 @@ class Pool:
         """The candidate, perhaps with denominators kept off 0; None if it is too large, constant or cannot be saved."""
         if not names(candidate.expr) and not lags(candidate.expr):
             return None
-        if not _finite_at_rest(candidate, self.data):
+        if self.data.rests and not _finite_at_rest(candidate, self.data):
             candidate = replace(candidate, expr=_guarded(candidate.expr, candidate, self.data))
             if not _finite_at_rest(candidate, self.data):
                 return None
