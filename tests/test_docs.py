@@ -12,6 +12,7 @@ import pytest
 import closedform as cf
 from closedform.features import FEATURES
 from closedform.lang import OPERATORS
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS
 from closedform.rules import library_names, load_rule
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,18 @@ def rule_table() -> str:
     return "\n".join(["| rule | state cost | complexity | source |", "|---|---|---|---|", *rows])
 
 
-TABLES = {"operators": operator_table, "features": feature_table, "rules": rule_table}
+def network_table() -> str:
+    networks = [make() for make in LEARNED_OPTIMIZERS.values()]
+    rows = [
+        f"| `{n.name}` | {len(n.features)} | {sum(p.numel() for p in n.parameters())} | {n.state_cost} | {n.source} |"
+        for n in networks
+    ]
+    return "\n".join(
+        ["| network | features | meta-parameters | state cost | source |", "|---|---|---|---|---|", *rows]
+    )
+
+
+TABLES = {"operators": operator_table, "features": feature_table, "networks": network_table, "rules": rule_table}
 
 
 def generated(text: str) -> str:

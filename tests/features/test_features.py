@@ -64,10 +64,28 @@ def test_momenta_and_steps() -> None:
         assert (row["steps"], row["w"], row["g"]) == (t, 0.5, GRADIENTS[t - 1])
 
 
+def test_normalised_momenta() -> None:
+    rows = run(feature_program(["v999", "rsqrt_v999", "mom9_v999", "mom99_v999", "mom999_v999"]))
+    second = ema([g**2 for g in GRADIENTS], 0.999)
+    for t, row in enumerate(rows):
+        assert row["v999"] == pytest.approx(second[t])
+        assert row["rsqrt_v999"] == pytest.approx((second[t] + 1e-6) ** -0.5)
+        for name, decay in (("mom9", 0.9), ("mom99", 0.99), ("mom999", 0.999)):
+            expected = ema(GRADIENTS, decay)[t] / math.sqrt(second[t] + 1e-6)
+            assert row[f"{name}_v999"] == pytest.approx(expected)
+
+
+def test_encodings_of_time() -> None:
+    names = [f"time{scale}" for scale in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000)]
+    assert names == [name for name in FEATURES if name.startswith("time")]
+    for t, row in enumerate(run(feature_program(names))):
+        assert row == pytest.approx({name: math.tanh(t / int(name[4:]) - 1) for name in names})
+
+
 def test_fragments_share_their_states() -> None:
     assert feature_program(["m_tilde", "g_tilde"]).state_cost == 2
     assert feature_program(["m_tilde", "g_tilde", "n_tilde"]).state_cost == 3
-    assert feature_program(FEATURES).state_cost == 3 + 4  # m, v, n and four momenta
+    assert feature_program(FEATURES).state_cost == 3 + 4 + 1  # m, v, n, four momenta, and v999
 
 
 def test_rule_takes_the_fragments_it_needs() -> None:

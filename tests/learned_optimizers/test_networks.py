@@ -1,4 +1,4 @@
-"""RNNprop and its cells, against torch's own LSTM and formulas written out by hand."""
+"""DM, RNNprop and their cells, against torch's own LSTM and formulas written out by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from closedform.errors import UnknownNameError
-from closedform.learned_optimizers import LEARNED_OPTIMIZERS, RNNprop, get
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, RecurrentOptimizer, get
 from closedform.learned_optimizers._lstm import LSTMCell
 
 N = 9
@@ -35,7 +35,7 @@ def test_cell_equals_torch(generator: torch.Generator) -> None:
     torch.testing.assert_close(ours, torch.cat(grads, dim=1), rtol=1e-10, atol=1e-12)
 
 
-def _awake(l2o: RNNprop) -> RNNprop:
+def _awake(l2o: RecurrentOptimizer) -> RecurrentOptimizer:
     """With an output layer that is not zero."""
     with torch.no_grad():
         l2o.output_weight += torch.linspace(-0.5, 1, l2o.output_weight.numel())
@@ -74,7 +74,18 @@ def test_rnnprop_by_hand(name: str, generator: torch.Generator) -> None:
         torch.testing.assert_close(update, expected, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "cost", "features"), [("rp", 82, 2), ("rp-s", 16, 2), ("rp-si", 17, 3)])
+@pytest.mark.parametrize(
+    ("name", "cost", "features"),
+    [
+        ("dm", 80, 2),
+        ("dm-raw", 80, 1),
+        ("rp", 82, 2),
+        ("rp-s", 16, 2),
+        ("rp-si", 17, 3),
+        ("rp-si-large", 27, 3),
+        ("mlp", 7, 21),
+    ],
+)
 def test_sizes(name: str, cost: int, features: int) -> None:
     l2o = get(name)
     assert l2o.state_cost == cost
@@ -83,8 +94,9 @@ def test_sizes(name: str, cost: int, features: int) -> None:
     assert kept == cost * N
 
 
-def test_an_untrained_network_stands_still(generator: torch.Generator) -> None:
-    l2o = get("rp-si", generator=generator)
+@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+def test_an_untrained_network_stands_still(name: str, generator: torch.Generator) -> None:
+    l2o = get(name, generator=generator)
     g = torch.randn(N, generator=generator)
     assert not l2o.update(g, g, l2o.init_state(g))[0].any()
 
@@ -100,16 +112,3 @@ def test_same_generator_same_weights() -> None:
 def test_unknown_name_suggests() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'rp-s"):
         get("rp-sii")
-
-
-@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
-def test_runs_under_vmap(name: str, generator: torch.Generator) -> None:
-    l2o = _awake(get(name, generator=generator))
-    w, g = torch.zeros(3, N), torch.randn(3, N, generator=generator)
-    states = [l2o.init_state(row) for row in w]
-    together = {key: torch.stack([state[key] for state in states]) for key in states[0]}
-    updates, after = torch.func.vmap(l2o.update)(g, w, together)
-    for row in range(3):
-        update, state = l2o.update(g[row], w[row], states[row])
-        torch.testing.assert_close(updates[row], update)
-        assert all(torch.allclose(after[key][row], value) for key, value in state.items())

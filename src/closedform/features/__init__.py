@@ -55,6 +55,27 @@ def _momentum(decay: float) -> Feature:
     )
 
 
+_V999 = {"v999": "b999*v999 + (1 - b999)*square(g)"}
+_RSQRT_V999 = {"rsqrt_v999": "1/sqrt(v999 + 1e-6)"}
+
+
+def _normalised(momentum: Feature) -> Feature:
+    name = f"{momentum.name}_v999"
+    return Feature(
+        name,
+        f"{momentum.name}/sqrt(v999 + 1e-6)",
+        _METZ,
+        {**momentum.constants, "b999": 0.999},
+        {**momentum.state, **_V999},
+        {**_RSQRT_V999, name: f"{momentum.name}*rsqrt_v999"},
+    )
+
+
+def _time(scale: int) -> Feature:
+    name = f"time{scale}"
+    return Feature(name, f"tanh((t - 1)/{scale} - 1)", _METZ, where={name: f"tanh((t - 1)/{scale} - 1)"})
+
+
 _ROWS = (
     Feature("g", "the gradient", "-"),
     Feature("w", "the parameter", "-"),
@@ -84,6 +105,10 @@ _ROWS = (
         {**_M_HAT, "n_hat": "n/(1 - b2**t)", "n_tilde": "m_hat/(spow(n_hat, 1/3) + eps)"},
     ),
     *(_momentum(decay) for decay in (0.5, 0.9, 0.99, 0.999)),
+    Feature("v999", "v = EMA(g^2; 0.999), not bias-corrected", _METZ, {"b999": 0.999}, _V999),
+    Feature("rsqrt_v999", "1/sqrt(v999 + 1e-6)", _METZ, {"b999": 0.999}, _V999, _RSQRT_V999),
+    *(_normalised(_momentum(decay)) for decay in (0.9, 0.99, 0.999)),
+    *(_time(scale) for scale in (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)),
     Feature(
         "log_g",
         "log|g|/p, at least -1, p = 10",

@@ -14,14 +14,19 @@ from typing import Any
 import torch
 
 from closedform._names import lookup
-from closedform.learned_optimizers._base import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
-from closedform.learned_optimizers._rnnprop import SIZES, RNNprop, RNNpropSize
+from closedform.learned_optimizers._dm import DM, DM_SIZES
+from closedform.learned_optimizers._mlp import MLP
+from closedform.learned_optimizers._recurrent import RecurrentOptimizer, RecurrentSize
+from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
 from closedform.learned_optimizers._storage import load_network, load_symbolic, save_learned_optimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
-    name: partial(RNNprop, name, size) for name, size in SIZES.items()
+    **{name: partial(DM, name, size) for name, size in DM_SIZES.items()},
+    **{name: partial(RNNprop, name, size) for name, size in RNNPROP_SIZES.items()},
+    "mlp": partial(MLP, "mlp"),
 }
 """Name -> function of ``generator``, and of the member's options, that makes a new one."""
 
@@ -32,7 +37,8 @@ def get(name: str, *, generator: torch.Generator | None = None, **options: Any) 
     Args:
         name: A name in ``LEARNED_OPTIMIZERS``.
         generator: Draws its initial weights; torch's global one by default.
-        options: The member's own options; RNNprop's is ``scale``, the largest update.
+        options: The member's own options: ``scale`` of DM and RNNprop (in RNNprop the largest update), ``width`` of
+            the MLP (units of its hidden layers).
 
     Raises:
         UnknownNameError: there is no such learned optimizer; the message suggests the nearest.
@@ -63,11 +69,16 @@ def _is_text(path: Path) -> bool:
 
 
 __all__ = [
+    "DM",
     "LEARNED_OPTIMIZERS",
+    "MLP",
     "LearnedOptimizer",
     "RNNprop",
     "RNNpropSize",
+    "RecurrentOptimizer",
+    "RecurrentSize",
     "Role",
+    "Sizes",
     "State",
     "SymbolicOptimizer",
     "UpdateFunction",

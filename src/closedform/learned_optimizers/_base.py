@@ -7,20 +7,38 @@ be cut anywhere, kept in a checkpoint and gone on with, or differentiated as a w
     state = optimizer.init_state(w, sizes)
     update, state = optimizer.update(g, w, state)
     w = w + update
+
+Many at once, as gradient estimators and batches of tasks need them, come from ``bind_stacked`` (K optimizers, each with
+meta-parameters of its own) and ``bind_side_by_side`` (K optimizees of one optimizer); every tensor, also in the state,
+then has K rows.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 State: TypeAlias = dict[str, Tensor]
 """What an optimizer remembers between steps; the step t among it."""
 UpdateFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
 """``update`` with the meta-parameters filled in: (g [N], w [N], state) -> (update [N], new state)."""
+Sizes: TypeAlias = Sequence[int | Sequence[int]]
+"""The parameter tensors that lie end to end in a flat vector: of each its shape, or its length alone."""
+
+SIZES = "sizes"
+"""Entry of a state: lengths of the parameter tensors, [P]; the same for all optimizees that run side by side."""
+
+
+def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
+    """The number of elements of each parameter tensor in ``w``; without ``sizes`` it is one tensor."""
+    if sizes is None:
+        return [w.numel()]
+    return [size if isinstance(size, int) else math.prod(size) for size in sizes]
 
 
 class LearnedOptimizer(nn.Module, ABC):
@@ -30,19 +48,22 @@ class LearnedOptimizer(nn.Module, ABC):
         name: Its name; for a member of the family, its name in ``LEARNED_OPTIMIZERS``.
         features: Names of its input features, in order.
         state_cost: Buffers a parameter that it keeps between steps.
+        source: Where it comes from: authors, year, title.
     """
 
     name: str
     features: tuple[str, ...]
     state_cost: int
+    source: str = "-"
 
     @abstractmethod
-    def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
+    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
         """The state before step 1.
 
         Args:
             w: The optimizee's parameters, [N].
-            sizes: Lengths of the parameter tensors that lie end to end in ``w``; None: it is one tensor.
+            sizes: Shapes of the parameter tensors that lie end to end in ``w``, or their lengths, which makes vectors
+                of them; None: it is one vector. Only an optimizer that looks at rows and columns needs the shapes.
         """
 
     @abstractmethod
@@ -65,6 +86,44 @@ class LearnedOptimizer(nn.Module, ABC):
         """
         return self.bind()(g, w, state)
 
+    def forward(self, g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+        """``update``, under the name that ``torch.func.functional_call`` calls."""
+        return self.update(g, w, state)
+
+    def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
+        """``update`` of K optimizers like this one, whose meta-parameters differ.
+
+        Args:
+            parameters: The meta-parameters under their names in ``named_parameters``, [K, ...] each.
+
+        Returns:
+            (g [K, N], w [K, N], stacked state) -> (update [K, N], new stacked state).
+        """
+        step = vmap(lambda inputs, fixed, own: functional_call(self, own, _inputs(inputs, fixed)), in_dims=(0, None, 0))
+        return lambda g, w, state: _stacked(step, g, w, state, dict(parameters))
+
+    def bind_side_by_side(self) -> UpdateFunction:
+        """``update`` of K optimizees that this optimizer works on.
+
+        Returns:
+            (g [K, N], w [K, N], stacked state) -> (update [K, N], new stacked state).
+        """
+        bound = self.bind()
+        step = vmap(lambda inputs, fixed: bound(*_inputs(inputs, fixed)), in_dims=(0, None))
+        return lambda g, w, state: _stacked(step, g, w, state)
+
     def describe(self) -> dict[str, Any]:
         """What tells this optimizer from others, apart from its meta-parameters; a JSON object."""
         return {"name": self.name}
+
+
+def _stacked(step: Callable[..., Any], g: Tensor, w: Tensor, state: State, *more: Any) -> tuple[Tensor, State]:
+    """A step under vmap; what all optimizees share goes round it."""
+    fixed = {SIZES: state[SIZES][0]} if SIZES in state else {}
+    moving = {key: value for key, value in state.items() if key not in fixed}
+    return step((g, w, moving), fixed, *more)
+
+
+def _inputs(inputs: tuple[Tensor, Tensor, State], fixed: State) -> tuple[Tensor, Tensor, State]:
+    g, w, state = inputs
+    return g, w, {**state, **fixed}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from closedform._names import lookup
 from closedform.features import FEATURES
 from closedform.lang import OPERATORS, Apply, Memory, initial_memory, lags, names, reduce_whole, walk
-from closedform.learned_optimizers._base import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers._base import SIZES, LearnedOptimizer, Sizes, State, UpdateFunction, lengths
 from closedform.learned_optimizers._constants import Role, constant_roles, from_coordinate
 from closedform.learned_optimizers._plan import Plan, segment_reduce
 from closedform.rules import Rule
@@ -61,10 +61,10 @@ class SymbolicOptimizer(LearnedOptimizer):
         self._initial = {LR: rule.lr, **rule.constants}
         self.coordinates = nn.Parameter(torch.zeros(len(self.trainable), dtype=torch.float64))
 
-    def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
+    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
         state = {"t": torch.zeros((), dtype=torch.float64)}
         if self._reduces:
-            state["sizes"] = torch.tensor([w.numel()] if sizes is None else list(sizes))
+            state[SIZES] = torch.tensor(lengths(w, sizes))
         memory = initial_memory(self._plan.program, w, flat=True)
         return state | {f"rule.{key}": value for key, value in memory.items()}
 
@@ -76,11 +76,11 @@ class SymbolicOptimizer(LearnedOptimizer):
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
             t = state["t"] + 1
             memory: Memory = {key[5:]: value for key, value in state.items() if key.startswith("rule.")}
-            reduce = segment_reduce(state["sizes"].tolist()) if self._reduces else reduce_whole
+            reduce = segment_reduce(state[SIZES].tolist()) if self._reduces else reduce_whole
             outputs, memory = step({"g": g, "w": w, "t": t}, memory, reduce)
             new = {"t": t, **{f"rule.{key}": value for key, value in memory.items()}}
             if self._reduces:
-                new["sizes"] = state["sizes"]
+                new[SIZES] = state[SIZES]
             return (lr * outputs["update"]).to(g.dtype).expand_as(g), new
 
         return update

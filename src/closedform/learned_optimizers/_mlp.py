@@ -1,0 +1,125 @@
+"""The per-parameter MLP "small_fc_lopt": a small network on averages of the gradient, with no hidden state of its own.
+
+    d, a = MLP(39 inputs);  update = 0.001 * d * exp(0.001 * a)
+
+Of the inputs, 21 are features of the rule language: w, g, three momenta, a second moment, its inverse root, the momenta
+times that, and eleven encodings of time. The other 18 are Adafactor's, three decays of each: means of g^2 over rows and
+over columns, their inverse roots, and g and the momenta divided by the root of what rows and columns say together; for
+a vector both means are its own second moment (``_adafactor.py``). All but time are divided by their root mean square
+over the parameter tensor, so nothing depends on the size of gradients or of the network.
+
+Source: Metz et al. 2022, Practical tradeoffs between memory, compute, and performance in learned optimizers, section 5,
+and its released code. The decays, which the paper meta-trains as well, stay at their initial values here: so the
+features are those of the rule language, and a recording's columns are what the network read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from closedform.errors import OptionError
+from closedform.features import feature_program
+from closedform.lang import initial_memory, reduce_whole
+from closedform.learned_optimizers._adafactor import INPUTS, Adafactor
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, lengths
+from closedform.learned_optimizers._plan import Plan
+
+MOMENTA = {"mom9": 0.9, "mom99": 0.99, "mom999": 0.999}
+"""Features whose decays the factored second moments share, with these decays."""
+NORMALISED = ("w", "g", *MOMENTA, "v999", "rsqrt_v999", *(f"{name}_v999" for name in MOMENTA))
+TIME = tuple(f"time{scale}" for scale in (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000))
+STEP = MAGNITUDE = 0.001
+WIDEST = 1024
+FLOOR = 1e-5
+"""Added to the mean square that an input is normalised by."""
+
+
+class MLP(LearnedOptimizer):
+    """The per-parameter MLP: two hidden ReLU layers.
+
+    The output layer starts at zero, so that an untrained one stands still.
+
+    The state holds the step ``t``, the features' recurrences as ``feature.mom9``, ..., and for the i-th parameter
+    tensor ``row{i}`` and ``column{i}``, or ``second{i}`` if it is a vector: see `Adafactor`. ``state_cost`` is that of
+    vectors; matrices keep next to nothing for the last three.
+
+    Args:
+        name: Its name in the family.
+        generator: Draws the initial weights.
+        width: Units of each hidden layer; the paper's has 4.
+
+    Raises:
+        OptionError: the width is not a whole number from 1 to 1024.
+    """
+
+    source = "Metz et al. 2022, small_fc_lopt"
+
+    def __init__(self, name: str, generator: torch.Generator | None = None, width: int = 4) -> None:
+        super().__init__()
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= WIDEST:
+            raise OptionError(f"width must be a whole number from 1 to {WIDEST}, not {width!r}")
+        self.name = name
+        self.width = width
+        self.features = (*NORMALISED, *TIME)
+        self._inputs = Plan(feature_program(self.features).merged)
+        self._adafactor = Adafactor(tuple(MOMENTA.values()))
+        self.state_cost = self._inputs.program.buffers + len(MOMENTA)
+        read = len(NORMALISED) + INPUTS * len(MOMENTA)
+        self.input_weight = _truncated_normal(width, read + len(TIME), generator)
+        self.input_bias = nn.Parameter(torch.zeros(width, 1))
+        self.hidden_weight = _truncated_normal(width, width, generator)
+        self.hidden_bias = nn.Parameter(torch.zeros(width, 1))
+        self.output_weight = nn.Parameter(torch.zeros(2, width))
+        self.output_bias = nn.Parameter(torch.zeros(2, 1))
+
+    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+        state = {"t": torch.zeros((), dtype=torch.float64)}
+        state |= {f"feature.{key}": value for key, value in initial_memory(self._inputs.program, w, flat=True).items()}
+        return state | self._adafactor.init_state(w, lengths(w, None) if sizes is None else sizes)
+
+    def bind(self) -> UpdateFunction:
+        features = self._inputs.bind()
+        split = len(NORMALISED) + INPUTS * len(MOMENTA)
+        weight, time_weight = self.input_weight[:, :split], self.input_weight[:, split:]
+
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            t = state["t"] + 1
+            memory = {key[8:]: value for key, value in state.items() if key.startswith("feature.")}
+            inputs, memory = features({"g": g, "w": w, "t": t}, memory, reduce_whole)
+            new = {"t": t, **{f"feature.{key}": value for key, value in memory.items()}}
+            momenta = torch.stack([inputs[name] for name in MOMENTA])
+            factored, sizes, after = self._adafactor.step(g, momenta, state)
+            columns = torch.cat([torch.stack([inputs[name] for name in NORMALISED]), factored])
+            time = torch.stack([inputs[name] for name in TIME]).to(g.dtype)[:, None]
+            x = torch.addmm(self.input_bias + time_weight @ time, weight, normalised(columns, sizes))
+            x = torch.addmm(self.hidden_bias, self.hidden_weight, x.relu())
+            direction, magnitude = torch.addmm(self.output_bias, self.output_weight, x.relu())
+            return STEP * direction * torch.exp(MAGNITUDE * magnitude), new | after
+
+        return update
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "width": self.width}
+
+
+def normalised(columns: Tensor, sizes: list[int]) -> Tensor:
+    """Each row of each parameter tensor divided by its root mean square there.
+
+    Args:
+        columns: Inputs of all parameters, [F, N].
+        sizes: Lengths of the parameter tensors.
+    """
+    parts = columns.split(sizes, dim=1)
+    return torch.cat([part * torch.rsqrt(part.square().mean(1, keepdim=True) + FLOOR) for part in parts], dim=1)
+
+
+def _truncated_normal(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:
+    """Weights from a normal of deviation 1/sqrt(columns), cut at two deviations."""
+    deviation = 1 / math.sqrt(columns)
+    weight = torch.empty(rows, columns)
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
+    return nn.Parameter(weight)

@@ -1,0 +1,113 @@
+"""What recurrent learned optimizers share: features in, a stack of LSTM layers, one output for every parameter.
+
+    x = enter(features);  h = LSTM layers(x);  update = scale * leave(v . h + c)
+
+A member of the family says what ``enter`` and ``leave`` are. All parameters of the optimizee go through the same
+network, each with hidden states of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from closedform.errors import OptionError
+from closedform.features import feature_program
+from closedform.lang import initial_memory, reduce_whole
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._lstm import LSTMCell
+from closedform.learned_optimizers._plan import Plan
+
+
+@dataclass(frozen=True)
+class RecurrentSize:
+    """What one member of a recurrent family is made of.
+
+    Attributes:
+        features: Names of the input features.
+        hidden: Units of each LSTM layer.
+        layers: LSTM layers.
+    """
+
+    features: tuple[str, ...]
+    hidden: int
+    layers: int
+
+
+class RecurrentOptimizer(LearnedOptimizer):
+    """A recurrent network; subclasses say how it begins and ends.
+
+    The output layer starts at zero: an untrained network stands still, and the first meta-gradients turn it downhill. A
+    random one that happens to climb drives optimizees to where nothing can be learned but to stand still again.
+
+    The state holds the step ``t``, the features' recurrences as ``feature.m``, ..., and ``hidden1``, ``cell1``, ...,
+    [hidden, N] each.
+
+    Args:
+        name: Its name in the family.
+        size: Features and layers.
+        generator: Draws the initial weights.
+        scale: What its output is multiplied by, in units of the optimizee's parameters.
+
+    Raises:
+        OptionError: the scale is not a positive number.
+    """
+
+    def __init__(self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float) -> None:
+        super().__init__()
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+            raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
+        self.name = name
+        self.size = size
+        self.scale = scale
+        self.features = size.features
+        self._inputs = Plan(feature_program(size.features).merged)
+        self.state_cost = self._inputs.program.buffers + 2 * size.hidden * size.layers
+        widths = [self.add_input_layer(generator), *[size.hidden] * (size.layers - 1)]
+        self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
+        self.output_weight = nn.Parameter(torch.zeros(1, size.hidden))
+        self.output_bias = nn.Parameter(torch.zeros(1, 1))
+
+    def add_input_layer(self, generator: torch.Generator | None) -> int:
+        """Make what stands before the LSTM layers, by default nothing; returns its rows."""
+        return len(self.features)
+
+    def enter(self, columns: Tensor) -> Tensor:
+        """What the first LSTM layer reads, [I, N], of the features, [F, N]."""
+        return columns
+
+    def leave(self, output: Tensor) -> Tensor:
+        """The update per ``scale``, [N], of what the output layer gives, [N]."""
+        return output
+
+    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+        state = {"t": torch.zeros((), dtype=torch.float64)}
+        state |= {f"feature.{key}": value for key, value in initial_memory(self._inputs.program, w, flat=True).items()}
+        for layer in range(1, self.size.layers + 1):
+            state |= {f"{part}{layer}": w.new_zeros(self.size.hidden, w.numel()) for part in ("hidden", "cell")}
+        return state
+
+    def bind(self) -> UpdateFunction:
+        features = self._inputs.bind()
+        cells = [cell.bind() for cell in self.cells]  # type: ignore[operator]
+
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            t = state["t"] + 1
+            memory = {key[8:]: value for key, value in state.items() if key.startswith("feature.")}
+            inputs, memory = features({"g": g, "w": w, "t": t}, memory, reduce_whole)
+            new = {"t": t, **{f"feature.{key}": value for key, value in memory.items()}}
+            x = self.enter(torch.stack([inputs[name].expand_as(g) for name in self.features]))
+            for layer, cell in enumerate(cells, start=1):
+                x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
+                new[f"hidden{layer}"] = x
+            output = torch.addmm(self.output_bias, self.output_weight, x)
+            return self.scale * self.leave(output[0]), new
+
+        return update
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "scale": self.scale}
