@@ -22,7 +22,7 @@ NEEDED = {
     "learned_optimizers": {"LearnedOptimizer", "LEARNED_OPTIMIZERS", "SymbolicOptimizer", "get"},
     "meta_training": {"meta_train", "meta_tune", "TruncatedBPTT", "ESTIMATORS", "MetaTrainConfig"},
     "trajectories": {"Trajectories", "record"},
-    "distillation": {"distill", "HallOfFame", "BACKENDS"},
+    "distillation": {"distill", "distill_table", "load_table", "HallOfFame", "EquationHall", "BACKENDS"},
     "evaluation": {"evaluate", "Evaluation", "BASELINES"},
     "analysis": {"explain", "Explanation"},
     "pipeline": {"run", "RunConfig", "PRESETS"},

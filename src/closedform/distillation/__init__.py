@@ -6,6 +6,24 @@ a line there.
 
 from closedform.distillation._config import DistillConfig, OnProgress, Progress
 from closedform.distillation._distill import BACKENDS, Backend, distill
+from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
+from closedform.distillation._table import Table
+from closedform.distillation._table_files import READERS, load_table
 
-__all__ = ["BACKENDS", "Backend", "DistillConfig", "Entry", "HallOfFame", "OnProgress", "Progress", "distill"]
+__all__ = [
+    "BACKENDS",
+    "READERS",
+    "Backend",
+    "DistillConfig",
+    "Entry",
+    "Equation",
+    "EquationHall",
+    "HallOfFame",
+    "OnProgress",
+    "Progress",
+    "Table",
+    "distill",
+    "distill_table",
+    "load_table",
+]

@@ -1,0 +1,173 @@
+"""Tables from files: csv, npy, parquet. A file is untrusted input: sizes are bounded, and nothing in it is run."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from closedform._names import unknown_name_message
+from closedform.distillation._table import Table
+from closedform.errors import DataError, OptionError, UnknownNameError
+
+MAX_BYTES = 2**30
+_MISSING = {"", "na", "n/a", "nan", "null", "none"}
+"""What a cell may say in place of a number; such rows are left out later on, and counted."""
+
+
+def load_table(
+    path: str | Path,
+    target: str | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """Read a table from a file.
+
+    Args:
+        path: ``.csv`` (names in the first line; comma, semicolon or tab), ``.npy`` (a structured array, or two
+            dimensions with ``columns``; never pickles), or ``.parquet`` (needs pyarrow).
+        target: The column to explain; by default the last one.
+        features: Columns to explain it by; None: all others. Further columns are not looked at.
+        columns: The columns' names, for an ``.npy`` file that has none.
+
+    Raises:
+        DataError: the file is missing, too large, damaged, or holds something else than numbers; says where.
+        UnknownNameError: no such column.
+        OptionError: not a kind of file that can be read, or names are missing.
+    """
+    path = Path(path)
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise OptionError(f"cannot read {path}: a table is a {', '.join(READERS)} file")
+    _check_size(path)
+    names, values = read(path, columns, _wanted(target, features))
+    if not names:
+        raise DataError(f"{path}: there is no column")
+    return Table.from_columns(values, target or names[-1], features=features, source=path.name)
+
+
+def _wanted(target: str | None, features: Sequence[str] | None) -> set[str] | None:
+    return None if features is None or target is None else {target, *features}
+
+
+def _check_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    if size > MAX_BYTES:
+        raise DataError(f"{path} has {size:,} bytes; the limit is {MAX_BYTES:,}: save fewer rows, or as .npy")
+
+
+Read = tuple[Sequence[str], Mapping[str, Any]]
+
+
+def _read_csv(path: Path, columns: Sequence[str] | None, wanted: set[str] | None) -> Read:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            delimiter = max(",;\t", key=first.count)
+            rows = csv.reader(chain([first], file), delimiter=delimiter)
+            return _read_rows(path, rows, wanted)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a text table: {str(error)[:80]}") from None
+
+
+def _read_rows(path: Path, rows: Iterator[list[str]], wanted: set[str] | None) -> Read:
+    names = [name.strip() for name in next(rows, [])]
+    if not names or all(_is_number(name) for name in names):
+        raise DataError(f"{path}: the first line must name the columns")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: two columns are called {twice!r}; rename one")
+    kept = [index for index, name in enumerate(names) if wanted is None or name in wanted]
+    values = array("d")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            if not row:
+                continue
+            raise DataError(f"{path}, line {number}: {len(row)} cells; the first line names {len(names)} columns")
+        try:
+            values.extend([float(row[index]) for index in kept])
+        except ValueError:
+            values.extend([_cell(path, number, names[index], row[index]) for index in kept])
+    table = np.frombuffer(values).reshape(-1, len(kept)) if values else np.empty((0, len(kept)))
+    found = {names[index]: table[:, place] for place, index in enumerate(kept)}
+    return names, found if wanted is None else {**dict.fromkeys(names, ()), **found}
+
+
+def _cell(path: Path, line: int, column: str, text: str) -> float:
+    if text.strip().lower() in _MISSING:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(
+            f"{path}, line {line}, column {column!r}: {text[:40]!r} is not a number; "
+            "make it one, or name the features to use"
+        ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_npy(path: Path, columns: Sequence[str] | None, wanted: set[str] | None) -> Read:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is not an array of numbers: {str(error).splitlines()[0][:100]}") from None
+    if getattr(values.dtype, "names", None):
+        return values.dtype.names, {name: values[name].reshape(-1) for name in values.dtype.names}
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+        raise DataError(
+            f"{path} must hold numbers in two dimensions [rows, columns], not {values.dtype} {values.shape}"
+        )
+    names = list(columns or ())
+    if len(names) != values.shape[1] or len(set(names)) < len(names):
+        raise OptionError(f"{path} has {values.shape[1]} columns without names: give as many different ones (columns)")
+    return names, {name: values[:, index] for index, name in enumerate(names)}
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | None) -> Read:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise OptionError(f"to read {path} install pyarrow: pip install pyarrow; or save it as .csv") from None
+    try:
+        names = parquet.ParquetFile(path).schema_arrow.names
+        for name in wanted or ():
+            if name not in names:
+                raise UnknownNameError(unknown_name_message("column", name, dict.fromkeys(names)))
+        table = parquet.read_table(path, columns=None if wanted is None else sorted(wanted))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a parquet file: {str(error).splitlines()[0][:100]}") from None
+    return names, {name: _arrow_numbers(table, name, path) for name in table.column_names}
+
+
+def _arrow_numbers(table: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: column {name!r} holds something else than numbers; name the features to use"
+        ) from None
+
+
+READERS: dict[str, Callable[[Path, Sequence[str] | None, set[str] | None], Read]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".npy": _read_npy,
+    ".parquet": _read_parquet,
+}
