@@ -128,7 +128,7 @@ def test_files(tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded[key]) for key, value in result.optimizer.state_dict().items())
     described = json.loads((tmp_path / "config.json").read_text())
     assert described["config"]["steps"] == 14
-    assert described["estimator"] == {"name": "truncated-bptt", "unroll": 6, "second_order": False}
+    assert described["estimator"] == TruncatedBPTT(6).describe()
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,15 @@ class LearnedOptimizer(nn.Module, ABC):
         name: Its name; for a member of the family, its name in ``LEARNED_OPTIMIZERS``.
         features: Names of its input features, in order.
         state_cost: Buffers a parameter that it keeps between steps.
+        coordinatewise: Whether what it does to a coordinate depends on that coordinate alone; all of its state but the
+            step is then [..., N]. If not, it depends on the coordinate's own parameter tensor alone.
         source: Where it comes from: authors, year, title.
     """
 
     name: str
     features: tuple[str, ...]
     state_cost: int
+    coordinatewise: bool = True
     source: str = "-"
 
     @abstractmethod

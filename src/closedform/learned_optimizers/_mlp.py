@@ -57,6 +57,7 @@ class MLP(LearnedOptimizer):
     """
 
     source = "Metz et al. 2022, small_fc_lopt"
+    coordinatewise = False
 
     def __init__(self, name: str, generator: torch.Generator | None = None, width: int = 4) -> None:
         super().__init__()

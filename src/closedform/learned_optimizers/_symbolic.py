@@ -50,6 +50,7 @@ class SymbolicOptimizer(LearnedOptimizer):
             for expr in program.expressions()
             for node in walk(expr)
         )
+        self.coordinatewise = not self._reduces
         self.state_cost = program.buffers
         read = names(rule.update) | set(lags(rule.update))
         self.features = tuple(name for name in FEATURES if name in read) or ("g",)

@@ -14,7 +14,7 @@ from closedform.meta_training._flat import FlatParams
 from closedform.meta_training._meta_train import Progress, meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
-from closedform.meta_training._problem import DifferentiableProblem, Problem
+from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.meta_training._unroll import Carry, Step, begin, run, steps
 
@@ -25,8 +25,8 @@ __all__ = [
     "OBJECTIVES",
     "TUNING",
     "TUNING_UNROLL",
+    "AnyProblem",
     "Carry",
-    "DifferentiableProblem",
     "Estimate",
     "Estimator",
     "FlatParams",
@@ -34,6 +34,7 @@ __all__ = [
     "MetaTrainResult",
     "Objective",
     "Problem",
+    "ProblemBatch",
     "Progress",
     "Step",
     "TruncatedBPTT",

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from closedform.errors import CheckpointError
 from closedform.learned_optimizers._storage import load_weights, read_tensors, write_tensors
-from closedform.meta_training._episodes import SPLIT, Episode
-from closedform.meta_training._problem import Problem
+from closedform.meta_training._episodes import Episode, make_problem, together
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._unroll import Carry
 
-FORMAT = "closedform.meta_training/1"
+FORMAT = "closedform.meta_training/2"
 _FREE = ("time_limit", "checkpoint_every")
 """Options that a resumed run may change: they do not change what is computed."""
+
+_PLACES = ("w", "loss", "gradient", "initial")
+"""Tensors of a carry that lie on the task's device."""
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
@@ -65,13 +67,13 @@ def write_checkpoint(path: Path, trainer: Trainer, *, seconds: float, metrics_by
         tensors |= {f"episode{index}.{key}": value for key, value in _episode_tensors(episode).items()}
     progress = {
         "step": trainer.step,
-        "episodes_begun": trainer.episodes_begun,
         "diverged": trainer.diverged,
         "bad_in_a_row": trainer.bad_in_a_row,
         "best_step": trainer.best_step,
         "best_validation": trainer.best_validation,
         "episodes": [
-            {"task": episode.task, "horizon": episode.horizon, "step": episode.carry.step} for episode in trainer.slots
+            {key: getattr(episode, key) for key in ("task", "horizon", "slot", "number")} | {"step": episode.carry.step}
+            for episode in trainer.slots
         ],
         "seconds": seconds,
         "metrics_bytes": metrics_bytes,
@@ -106,7 +108,7 @@ def restore_checkpoint(path: Path, trainer: Trainer) -> tuple[float, int]:
 def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
     load_weights(trainer.optimizer, _part(tensors, "model."), path)
     trainer.best = _part(tensors, "best.")
-    for key in ("step", "episodes_begun", "diverged", "bad_in_a_row", "best_step", "best_validation"):
+    for key in ("step", "diverged", "bad_in_a_row", "best_step", "best_validation"):
         setattr(trainer, key, progress[key])
     for index, parameter in enumerate(trainer.parameters):
         moments = _part(tensors, f"adam{index}.")
@@ -119,26 +121,26 @@ def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], progre
 
 def _episode_tensors(episode: Episode) -> dict[str, Tensor]:
     carry = episode.carry
-    tensors = {"w": carry.w, "loss": carry.loss, "gradient": carry.gradient, "initial": carry.initial}
-    tensors["generator"] = carry.generator.get_state()
+    generators = [carry.generator] if isinstance(carry.generator, torch.Generator) else carry.generator
+    tensors = {key: getattr(carry, key) for key in _PLACES}
+    tensors["generators"] = torch.stack([generator.get_state() for generator in generators])
     if episode.problem.scale is not None:
         tensors["scale"] = episode.problem.scale
-    return tensors | {f"state.{key}": value for key, value in carry.state.items()}
+    tensors |= {f"state.{key}": value for key, value in carry.state.items()}
+    return tensors | {f"memory.{key}": value for key, value in carry.memory.items()}
 
 
 def _episode(trainer: Trainer, tensors: dict[str, Tensor], counters: Mapping[str, int]) -> Episode:
     task = trainer.tasks[counters["task"]]
-    generator = torch.Generator()
-    generator.set_state(tensors["generator"])
-    moved = {
-        key: value.to(task.device)
-        for key, value in tensors.items()
-        if key in ("w", "loss", "gradient", "initial", "scale")
-    }
-    scale = moved.pop("scale", None)
-    state = {key: value.to(task.device) if value.dim() else value for key, value in _part(tensors, "state.").items()}
-    carry = Carry(**moved, state=state, generator=generator, step=counters["step"])
-    return Episode(counters["task"], counters["horizon"], Problem(task, SPLIT, scale), carry)
+    generators = [torch.Generator() for _ in tensors["generators"]]
+    for generator, state in zip(generators, tensors["generators"], strict=True):
+        generator.set_state(state.clone())  # of a row in a larger tensor it would read the wrong bytes
+    moved = {key: value.to(task.device) if value.dim() else value for key, value in tensors.items()}
+    places = {key: moved[key].to(task.device) for key in _PLACES}
+    state, memory = _part(moved, "state."), _part(moved, "memory.")
+    carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=counters["step"])
+    problem = make_problem(task, len(generators), moved.get("scale"))
+    return Episode(counters["task"], counters["horizon"], problem, carry, counters["slot"], counters["number"])
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

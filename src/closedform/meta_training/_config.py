@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from closedform._names import lookup
-from closedform.errors import OptionError
+from closedform._options import check_count, check_number, check_positive
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import OBJECTIVES
 
@@ -23,7 +23,11 @@ class MetaTrainConfig:
         warmup: Meta-steps over which the learning rate rises to ``lr``. Adam's first steps have full length whatever
             they are based on, and may throw a network to where every optimizee dies at once and no gradient is left.
         final_lr: The learning rate at the end as a share of ``lr``, reached by a half cosine; 1 keeps it constant.
-        batch: Optimizees side by side, over which meta-gradients are averaged.
+        batch: Slots, over which meta-gradients are averaged. A slot runs one episode after another, each on a task that
+            it draws. The first episode of every slot but the first ends early, at a random step, so that from then on
+            windows come from all parts of episodes.
+        side_by_side: K: optimizees of a slot, on one task and in step: each has its own starting point, random scaling
+            and batches. An episode that turns non-finite in one of them ends for all.
         objective: The meta-loss: a name in ``OBJECTIVES``.
         random_scaling: s: an episode multiplies each parameter by exp(U(-s, s)); 0 leaves parameters alone.
         clip: Largest norm of a meta-gradient; longer ones are shortened to it.
@@ -40,6 +44,7 @@ class MetaTrainConfig:
     warmup: int = 100
     final_lr: float = 0.1
     batch: int = 1
+    side_by_side: int = 1
     objective: str = "relative"
     random_scaling: float = 0.0
     clip: float = 1.0
@@ -55,20 +60,21 @@ class MetaTrainConfig:
             "steps": 1,
             "warmup": 0,
             "batch": 1,
+            "side_by_side": 1,
             "seed": 0,
             "validate_every": 0,
             "validation_episodes": 1,
             "checkpoint_every": 1,
         }.items():
-            _check_count(name, getattr(self, name), least)
+            check_count(name, getattr(self, name), least)
         if self.horizon is not None:
-            _check_count("horizon", self.horizon, 1)
+            check_count("horizon", self.horizon)
         for name in ("lr", "clip"):
-            _check_number(name, getattr(self, name), above=0)
+            check_positive(name, getattr(self, name))
         for name in ("final_lr", "random_scaling"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name), least=0)
         if self.time_limit is not None:
-            _check_number("time_limit", self.time_limit, above=0)
+            check_positive("time_limit", self.time_limit)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of the meta-step after ``step`` others."""
@@ -103,15 +109,3 @@ class MetaTrainResult:
     def first_validation(self) -> float | None:
         """The validation before the first step; None without validation."""
         return self.history[0].get("validation") if self.history else None
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def _check_number(name: str, value: object, above: float | None = None) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (value <= above if above is not None else value < 0):  # type: ignore[operator]
-        bound = f"above {above:g}" if above is not None else "of at least 0"
-        raise OptionError(f"{name} must be a finite number {bound}, not {value!r}")

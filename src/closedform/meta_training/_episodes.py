@@ -1,16 +1,17 @@
-"""Episodes of meta-training: each has a fresh optimizee, drawn from the run's seed and the episode's number alone."""
+"""Episodes of meta-training: each has fresh optimizees, drawn from the run's seed and the episode's number alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
-from closedform.meta_training._problem import Problem
+from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
+from closedform.meta_training._seeds import generator_for
 from closedform.meta_training._unroll import Carry, begin
 from closedform.tasks import Task
 
@@ -28,12 +29,16 @@ class Episode:
         horizon: Steps after which it ends.
         problem: The problem, with its random scaling.
         carry: Where it stands.
+        slot: The slot that runs it.
+        number: Which of the slot's episodes it is: 1, 2, ...
     """
 
     task: int
     horizon: int
-    problem: Problem
+    problem: AnyProblem
     carry: Carry
+    slot: int = 0
+    number: int = 1
 
     @property
     def left(self) -> int:
@@ -46,31 +51,51 @@ class Episode:
 
 
 def training_episode(
-    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, number: int
+    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, slot: int, number: int
 ) -> Episode:
-    """The episode of that number: its task, random scaling, starting point and batches."""
-    generator = _generator(config.seed, _TRAINING, number)
-    index = int(torch.randint(len(tasks), (), generator=generator))
-    task, scale = tasks[index], None
-    if config.random_scaling:
-        exponents = torch.rand(task.size, generator=generator, dtype=torch.float64) * 2 - 1
-        scale = (config.random_scaling * exponents).exp().to(task.device, task.dtype)
-    problem = Problem(task, SPLIT, scale)
-    horizon = config.horizon or task.horizon
-    return Episode(index, horizon, problem, begin(optimizer, problem, generator))
+    """The slot's episode of that number: its task, random scaling, starting points and batches.
+
+    All slots begin together; so that they do not stay in step, the first episode of all but slot 0 ends at random.
+    """
+    generators = [generator_for(config.seed, _TRAINING, slot, number, row) for row in range(config.side_by_side)]
+    index = int(torch.randint(len(tasks), (), generator=generators[0]))
+    horizon = config.horizon or tasks[index].horizon
+    if slot and number == 1:
+        horizon = int(torch.randint(1, horizon + 1, (), generator=generators[0]))
+    scale = _random_scale(tasks[index], config.random_scaling, generators) if config.random_scaling else None
+    problem = make_problem(tasks[index], len(generators), scale)
+    return Episode(index, horizon, problem, begin(optimizer, problem, together(generators)), slot, number)
 
 
-def validation_episodes(optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig) -> list[Episode]:
-    """The fixed episodes of validation: always the same seeds, full horizon, no random scaling."""
-    episodes = []
-    for index, task in enumerate(tasks):
-        for number in range(config.validation_episodes):
-            problem = Problem(task, SPLIT)
-            carry = begin(optimizer, problem, _generator(config.seed, _VALIDATION, number))
-            episodes.append(Episode(index, config.horizon or task.horizon, problem, carry))
-    return episodes
+def validation_groups(tasks: Sequence[Task], config: MetaTrainConfig) -> list[tuple[int, range]]:
+    """The episodes of validation: a task's place, and the numbers of those of its episodes that run side by side."""
+    count, width = config.validation_episodes, config.side_by_side
+    groups = [range(first, min(first + width, count)) for first in range(0, count, width)]
+    return [(index, group) for index in range(len(tasks)) for group in groups]
 
 
-def _generator(*entropy: int) -> torch.Generator:
-    (seed,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(seed) >> 1)
+def validation_episode(
+    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, index: int, numbers: Sequence[int]
+) -> Episode:
+    """Episodes of validation side by side: always the same seeds, full horizon, no random scaling."""
+    generators = [generator_for(config.seed, _VALIDATION, number) for number in numbers]
+    problem = make_problem(tasks[index], len(generators), None)
+    return Episode(
+        index, config.horizon or tasks[index].horizon, problem, begin(optimizer, problem, together(generators))
+    )
+
+
+def make_problem(task: Task, count: int, scale: Tensor | None) -> AnyProblem:
+    """``count`` optimizees of a task; one alone has no axis for it."""
+    return Problem(task, SPLIT, scale) if count == 1 else ProblemBatch(task, SPLIT, scale)
+
+
+def together(generators: Sequence[torch.Generator]) -> torch.Generator | tuple[torch.Generator, ...]:
+    """What ``make_problem``'s problem of so many optimizees draws with."""
+    return generators[0] if len(generators) == 1 else tuple(generators)
+
+
+def _random_scale(task: Task, width: float, generators: Sequence[torch.Generator]) -> Tensor:
+    draws = [torch.rand(task.size, generator=generator, dtype=torch.float64) * 2 - 1 for generator in generators]
+    exponents = draws[0] if len(draws) == 1 else torch.stack(draws)
+    return (width * exponents).exp().to(task.device, task.dtype)

@@ -6,22 +6,23 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import Objective
-from closedform.meta_training._problem import Problem
+from closedform.meta_training._problem import AnyProblem
 from closedform.meta_training._unroll import Carry
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a window gave.
+    """What a window of T steps gave.
 
     Attributes:
         gradients: d(meta-loss)/d(meta-parameters), in the order of ``optimizer.parameters()``.
-        value: The meta-loss, a scalar.
-        losses: The losses after each update, [K].
+        value: The meta-loss, a scalar: the mean over optimizees.
+        losses: The losses after each update, [T]; of several optimizees side by side, [T, ...].
         carry: Where the episode stands after the window, without a graph.
     """
 
@@ -42,12 +43,29 @@ class Estimator(ABC):
     name: str
     unroll: int
 
+    def check(self, optimizer: LearnedOptimizer) -> None:
+        """Raise OptionError if it cannot work with this optimizer."""
+        return
+
+    def start(self, optimizer: LearnedOptimizer, carry: Carry) -> Carry:
+        """Prepare a fresh episode's carry: an estimator that remembers begins its ``memory`` here."""
+        return carry
+
     @abstractmethod
     def estimate(
-        self, optimizer: LearnedOptimizer, problem: Problem, carry: Carry, count: int, objective: Objective
+        self, optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int, objective: Objective
     ) -> Estimate:
         """Run ``count`` steps from ``carry`` and estimate the meta-gradient of ``objective`` over them."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Its name and options, a JSON object."""
+
+
+def objective_weights(objective: Objective, losses: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """A window's meta-loss, a scalar, and its derivatives in the losses, in their shape."""
+    with torch.enable_grad():
+        losses = losses.detach().requires_grad_()
+        value = objective(losses, initial).mean()
+        (weights,) = torch.autograd.grad(value, losses)
+    return value.detach(), weights

@@ -16,10 +16,10 @@ from torch import Tensor
 from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
-from closedform.meta_training._episodes import Episode, training_episode, validation_episodes
+from closedform.meta_training._episodes import Episode, training_episode
 from closedform.meta_training._estimator import Estimate, Estimator
-from closedform.meta_training._objectives import OBJECTIVES, TINY
-from closedform.meta_training._unroll import run
+from closedform.meta_training._objectives import OBJECTIVES
+from closedform.meta_training._validation import validate
 from closedform.tasks import Task
 
 PATIENCE = 50
@@ -48,9 +48,9 @@ class Trainer:
             raise OptionError("meta-training needs at least one task")
         if not any(parameter.numel() for parameter in self.parameters):
             raise OptionError(f"{optimizer.name!r} has nothing to train: no meta-parameters, or no trainable constants")
+        estimator.check(optimizer)
         self.adam = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
         self.step = 0
-        self.episodes_begun = 0
         self.diverged = 0
         self.bad_in_a_row = 0
         self.best_step = 0
@@ -72,7 +72,7 @@ class Trainer:
             DivergenceError: nothing finite came of the last ``PATIENCE`` meta-steps.
         """
         if not self.slots:
-            self.slots = [self._next_episode() for _ in range(self.config.batch)]
+            self.slots = [self._episode(slot, 1) for slot in range(self.config.batch)]
         estimates = [self._window(index) for index in range(len(self.slots))]
         finite = [estimate for estimate in estimates if estimate is not None]
         norm = self._update(finite)
@@ -86,20 +86,9 @@ class Trainer:
             )
         return self._record(finite, norm)
 
-    @torch.no_grad()
     def validate(self) -> float:
-        """Run the validation episodes, and keep the weights if they are the best so far.
-
-        Returns:
-            The mean loss of an episode's last tenth; the mean over a task's episodes, since an optimizer that fails now
-            and then is a bad one, and the geometric mean over tasks, whose losses differ in scale. Infinite if an
-            episode diverged.
-        """
-        finals: dict[int, list[float]] = {}
-        for episode in validation_episodes(self.optimizer, self.tasks, self.config):
-            losses, _ = run(self.optimizer, episode.problem, episode.carry, episode.horizon)
-            finals.setdefault(episode.task, []).append(float(losses[-max(1, episode.horizon // 10) :].mean()))
-        score = _geometric_mean([sum(values) / len(values) for values in finals.values()])
+        """Run the validation episodes, and keep the weights if they are the best so far."""
+        score = validate(self.optimizer, self.tasks, self.config)
         if score < self.best_validation:
             self.best_validation, self.best_step, self.best = score, self.step, self.weights()
         return score
@@ -113,12 +102,12 @@ class Trainer:
         finite = _all_finite([estimate.value, estimate.losses, estimate.carry.w, *estimate.gradients])
         episode = episode.at(estimate.carry)
         self.diverged += not finite
-        self.slots[index] = episode if finite and episode.left else self._next_episode()
+        self.slots[index] = episode if finite and episode.left else self._episode(episode.slot, episode.number + 1)
         return estimate if finite else None
 
-    def _next_episode(self) -> Episode:
-        self.episodes_begun += 1
-        return training_episode(self.optimizer, self.tasks, self.config, self.episodes_begun)
+    def _episode(self, slot: int, number: int) -> Episode:
+        episode = training_episode(self.optimizer, self.tasks, self.config, slot, number)
+        return episode.at(self.estimator.start(self.optimizer, episode.carry))
 
     def _update(self, estimates: list[Estimate]) -> float | None:
         if not estimates:
@@ -138,19 +127,12 @@ class Trainer:
         return {
             "step": self.step,
             "meta_loss": average([float(estimate.value) for estimate in estimates]),
-            "loss": average([float(estimate.losses[-1]) for estimate in estimates]),
+            "loss": average([float(estimate.losses[-1].mean()) for estimate in estimates]),
             "inner_step": estimates[0].carry.step if estimates else None,
             "gradient_norm": norm,
-            "episodes": self.episodes_begun,
+            "episodes": sum(episode.number for episode in self.slots),
             "diverged": self.diverged,
         }
-
-
-def _geometric_mean(values: Sequence[float]) -> float:
-    """Infinite if a value is not finite; values below 0 count as 0."""
-    if not all(math.isfinite(value) for value in values):
-        return math.inf
-    return math.exp(sum(math.log(max(value, 0.0) + TINY) for value in values) / len(values))
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:

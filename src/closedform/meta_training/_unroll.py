@@ -4,18 +4,21 @@ Where an episode stands is a `Carry`. It holds the loss and the gradient at w, o
 so one step costs one gradient, and the loss that follows an update is known without another:
 
     u_s = optimizer(g_{s-1}, w_{s-1});   w_s = w_{s-1} + u_s;   draw a batch;   l_s, g_s = loss and gradient at w_s
+
+Of K optimizees side by side, w is [K, N]. What an optimizer does to a parameter tensor depends on that tensor alone, so
+it is given all of them end to end, [K N]: a state's last axis is then K N long too, and its step t counts for all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from closedform.learned_optimizers import LearnedOptimizer, State
-from closedform.meta_training._problem import Problem
+from closedform.meta_training._problem import AnyProblem
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,14 @@ class Carry:
     """Where an episode stands after ``step`` steps.
 
     Attributes:
-        w: The optimizee's parameters, [N].
+        w: The optimizee's parameters, [N]; of K side by side, [K, N].
         state: The optimizer's state.
-        loss: The loss at ``w`` on the batch drawn for the next step, a scalar.
-        gradient: Its gradient, [N].
-        initial: The loss at the episode's start, a scalar.
-        generator: Draws the batches; it moves on with every step.
+        loss: The loss at ``w`` on the batch drawn for the next step, a scalar or [K].
+        gradient: Its gradient, in the shape of w.
+        initial: The loss at the episode's start, a scalar or [K].
+        generator: Draws the batches, one for each optimizee; it moves on with every step.
         step: Steps taken so far.
+        memory: What a gradient estimator keeps from one window to the next.
     """
 
     w: Tensor
@@ -37,8 +41,9 @@ class Carry:
     loss: Tensor
     gradient: Tensor
     initial: Tensor
-    generator: torch.Generator
+    generator: torch.Generator | tuple[torch.Generator, ...]
     step: int = 0
+    memory: State = field(default_factory=dict)
 
     def detached(self) -> Carry:
         """The same without any graph."""
@@ -52,7 +57,7 @@ class Step:
 
     Attributes:
         before: The carry that the optimizer read: ``before.gradient`` and ``before.w`` were its inputs.
-        update: u_s, [N]; attached to the optimizer's graph if gradients are enabled.
+        update: u_s, in the shape of w; attached to the optimizer's graph if gradients are enabled.
         after: The carry after it: ``after.loss`` is the loss after the update.
     """
 
@@ -61,14 +66,18 @@ class Step:
     after: Carry
 
 
-def begin(optimizer: LearnedOptimizer, problem: Problem, generator: torch.Generator) -> Carry:
-    """The start of an episode: a fresh optimizee and optimizer state, drawn with ``generator``."""
+def begin(
+    optimizer: LearnedOptimizer, problem: AnyProblem, generator: torch.Generator | tuple[torch.Generator, ...]
+) -> Carry:
+    """The start of an episode: fresh optimizees and optimizer state, drawn with ``generator``."""
     w = problem.start(generator)
     loss, gradient = problem.loss_and_grad(w, generator)
-    return Carry(w, optimizer.init_state(w, problem.flat.sizes), loss, gradient, loss, generator).detached()
+    shapes = [*problem.flat.shapes.values()] * (w.numel() // problem.task.size)
+    state = optimizer.init_state(w.reshape(-1), shapes)
+    return Carry(w, state, loss, gradient, loss, generator).detached()
 
 
-def steps(optimizer: LearnedOptimizer, problem: Problem, carry: Carry, count: int) -> Iterator[Step]:
+def steps(optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> Iterator[Step]:
     """Run an optimizer, one `Step` at a time.
 
     Args:
@@ -79,20 +88,21 @@ def steps(optimizer: LearnedOptimizer, problem: Problem, carry: Carry, count: in
     """
     update_function = optimizer.bind()
     for _ in range(count):
-        update, state = update_function(carry.gradient, carry.w, carry.state)
+        update, state = update_function(carry.gradient.reshape(-1), carry.w.reshape(-1), carry.state)
+        update = update.reshape(carry.w.shape)
         w = problem.advance(carry.w, update)
         loss, gradient = problem.loss_and_grad(w, carry.generator)
-        after = Carry(w, state, loss, gradient, carry.initial, carry.generator, carry.step + 1)
+        after = replace(carry, w=w, state=state, loss=loss, gradient=gradient, step=carry.step + 1)
         yield Step(carry, update, after)
         carry = after
 
 
 @torch.no_grad()
-def run(optimizer: LearnedOptimizer, problem: Problem, carry: Carry, count: int) -> tuple[Tensor, Carry]:
+def run(optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> tuple[Tensor, Carry]:
     """Run an optimizer without any graph.
 
     Returns:
-        The losses after each update, [count], and the carry at the end.
+        The losses after each update, [count] or [count, K], and the carry at the end.
     """
     losses = []
     for step in steps(optimizer, problem, carry, count):

@@ -161,18 +161,6 @@ def with_options(defaults: D, options: Mapping[str, Any], task: str) -> D:
     return dataclasses.replace(defaults, **options)  # type: ignore[type-var]
 
 
-def check_count(option: str, value: object, least: int = 1) -> None:
-    """Raise OptionError unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{option} must be a whole number of at least {least}, not {value!r}")
-
-
-def check_number(option: str, value: object, least: float) -> None:
-    """Raise OptionError unless ``value`` is a finite number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
-        raise OptionError(f"{option} must be a finite number of at least {least:g}, not {value!r}")
-
-
 def _usable(device: torch.device | str) -> torch.device:
     try:
         return torch.empty((), device=device).device

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from closedform._options import check_count
 from closedform.errors import OptionError
-from closedform.tasks._base import Params, check_count
+from closedform.tasks._base import Params
 from closedform.tasks._convolutions import Conv
 from closedform.tasks._image_task import ClassifyTask, ImageOptions, image_members
 from closedform.tasks._images import ImageSource

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from closedform._options import check_count
 from closedform.errors import OptionError
-from closedform.tasks._base import Params, check_count
+from closedform.tasks._base import Params
 from closedform.tasks._network import Spec, Specs
 
 

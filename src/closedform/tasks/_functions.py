@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform.tasks._base import Batch, Params, Task, check_count, check_number, with_options
+from closedform._options import check_count, check_number
+from closedform.tasks._base import Batch, Params, Task, with_options
 
 
 @dataclass(frozen=True)

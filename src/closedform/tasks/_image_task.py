@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from closedform._names import lookup
+from closedform._options import check_count, check_number
 from closedform.errors import OptionError
-from closedform.tasks._base import SPLITS, Batch, Params, Task, check_count, check_number, with_options
+from closedform.tasks._base import SPLITS, Batch, Params, Task, with_options
 from closedform.tasks._images import ImageSource
 from closedform.tasks._network import Network, NetworkTask
 from closedform.tasks._sources import IMAGES

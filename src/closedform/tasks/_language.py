@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from closedform._names import lookup
-from closedform.tasks._base import SPLITS, Batch, Params, check_count
+from closedform._options import check_count
+from closedform.tasks._base import SPLITS, Batch, Params
 from closedform.tasks._network import Network, NetworkTask
 from closedform.tasks._text import PythonSource
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from closedform._options import check_count, check_number
 from closedform.errors import OptionError
-from closedform.tasks._base import Batch, Params, Task, check_count, check_number, with_options
+from closedform.tasks._base import Batch, Params, Task, with_options
 
 _LEAST_PENALTY = 1e-4
 _ROUND = 100  # proximal steps between two attempts at the exact solution

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from closedform.tasks._base import Batch, Params, check_number
+from closedform._options import check_number
+from closedform.tasks._base import Batch, Params
 from closedform.tasks._image_task import ImageOptions, image_members
 from closedform.tasks._images import ImageSource
 from closedform.tasks._mlp import MLPOptions, MLPTask

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from closedform._names import lookup
-from closedform.tasks._base import Batch, Params, check_number
+from closedform._options import check_number
+from closedform.tasks._base import Batch, Params
 from closedform.tasks._dense import ACTIVATIONS, Dense, check_hidden
 from closedform.tasks._image_task import ClassifyTask, ImageOptions, image_members
 from closedform.tasks._images import ImageSource

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from closedform.tasks._base import Params, check_count
+from closedform._options import check_count
+from closedform.tasks._base import Params
 from closedform.tasks._convolutions import ConvNorm
 from closedform.tasks._image_task import BatchNormClassifyTask, ImageOptions, image_members
 from closedform.tasks._images import ImageSource

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from closedform._names import lookup
-from closedform.tasks._base import Params, check_count
+from closedform._options import check_count
+from closedform.tasks._base import Params
 from closedform.tasks._convolutions import ConvNorm
 from closedform.tasks._image_task import BatchNormClassifyTask, ImageOptions, image_members
 from closedform.tasks._images import ImageSource

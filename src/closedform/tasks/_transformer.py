@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from closedform._options import check_count
 from closedform.errors import OptionError
-from closedform.tasks._base import Params, Task, check_count, with_options
+from closedform.tasks._base import Params, Task, with_options
 from closedform.tasks._language import LanguageOptions, LanguageTask
 from closedform.tasks._network import Layer, LayerNorm, Linear, Spec, collect
 from closedform.tasks._text import ALPHABET
