@@ -8,11 +8,13 @@ from closedform.distillation._config import DistillConfig, OnProgress, Progress
 from closedform.distillation._distill import BACKENDS, Backend, distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
+from closedform.distillation._pysr import PAPER_OPERATORS
 from closedform.distillation._table import Table
 from closedform.distillation._table_files import READERS, load_table
 
 __all__ = [
     "BACKENDS",
+    "PAPER_OPERATORS",
     "READERS",
     "Backend",
     "DistillConfig",

@@ -29,6 +29,7 @@ from closedform.distillation._hall import Entry, HallOfFame, non_dominated
 from closedform.distillation._networks import gated, units
 from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
+from closedform.distillation._pysr import PySRBackend
 from closedform.distillation._restarts import restarted
 from closedform.distillation._stages import STAGES, bound_of
 from closedform.errors import RuleError
@@ -86,7 +87,7 @@ class NoSearch:
         return iter(())
 
 
-BACKENDS: dict[str, Backend] = {"operon": OperonBackend(), "sparse": NoSearch()}
+BACKENDS: dict[str, Backend] = {"operon": OperonBackend(), "pysr": PySRBackend(), "sparse": NoSearch()}
 
 
 def distill(

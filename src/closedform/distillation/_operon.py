@@ -88,7 +88,7 @@ class OperonBackend:
             yield Found(
                 (chunk + 1) * CHUNK,
                 min(fits),
-                tuple(_unscaled(read_tree(tree, variables), centre, spread) for tree in front),
+                tuple(unscaled(read_tree(tree, variables), centre, spread) for tree in front),
             )
             if min(fits) < ENOUGH:
                 return
@@ -98,7 +98,8 @@ class OperonBackend:
                 regressor, best, waited = _engine()(**_settings(config, symbols)), np.inf, 0
 
 
-def _unscaled(expr: Expr, centre: float, spread: float) -> Expr:
+def unscaled(expr: Expr, centre: float, spread: float) -> Expr:
+    """``spread * expr + centre``, tidied."""
     return tidy(apply("add", scaled(spread, expr), Number(centre)))
 
 
