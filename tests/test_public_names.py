@@ -23,7 +23,7 @@ NEEDED = {
     "meta_training": {"meta_train", "meta_tune", "TruncatedBPTT", "ESTIMATORS", "MetaTrainConfig"},
     "trajectories": {"Trajectories", "record"},
     "distillation": {"distill", "distill_table", "load_table", "HallOfFame", "EquationHall", "BACKENDS"},
-    "evaluation": {"evaluate", "Evaluation", "BASELINES"},
+    "evaluation": {"evaluate", "Evaluation", "BASELINES", "select_closed_loop"},
     "analysis": {"explain", "Explanation"},
     "pipeline": {"run", "RunConfig", "PRESETS"},
     "export": {"export", "EXPORTERS"},

@@ -1,6 +1,7 @@
 """Compare optimizers fairly, and report what was found."""
 
 from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
+from closedform.evaluation._closed_loop import Selection, Trial, select_closed_loop
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
 from closedform.evaluation._execute import torch_threads
@@ -27,7 +28,9 @@ __all__ = [
     "Response",
     "ResponseCurves",
     "RunInfo",
+    "Selection",
     "Summary",
+    "Trial",
     "Tuning",
     "evaluate",
     "final_losses",
@@ -37,6 +40,7 @@ __all__ = [
     "paired_difference",
     "report_html",
     "response_curves",
+    "select_closed_loop",
     "standalone",
     "summarize",
     "torch_threads",
