@@ -106,7 +106,7 @@ def test_limits_hold(make_recording: MakeRecording) -> None:
 
 def test_no_time_gives_the_quick_stages(make_recording: MakeRecording) -> None:
     hall = distill(make_recording(lambda g: torch.tanh(g(0)) + g(1) * g(2), window=2), time_limit=0)
-    assert {entry.stage for entry in hall.entries} <= {"linear", "sparse", "saturating"}
+    assert {entry.stage for entry in hall.entries} <= {"linear", "recurrences", "additive", "sparse", "saturating"}
 
 
 def test_an_interrupt_returns_the_best_so_far(make_recording: MakeRecording) -> None:
@@ -114,7 +114,7 @@ def test_an_interrupt_returns_the_best_so_far(make_recording: MakeRecording) -> 
         if progress.stage == "sparse":
             raise KeyboardInterrupt
 
-    hall = distill(make_recording(lambda g: torch.tanh(g(0)) + g(1), window=2), on_progress=interrupt)
+    hall = distill(make_recording(lambda g: torch.tanh(g(0) * g(1)) + g(1), window=2), on_progress=interrupt)
     assert hall.entries
     assert "interrupted: the best so far" in hall.provenance["notes"]
 

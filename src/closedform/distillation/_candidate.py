@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from closedform.lang import Apply, Expr, Number, Symbol, apply, complexity, lags, names
+from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity, lags, names
 
 
 @dataclass(frozen=True)
 class Average:
-    """A state that a rule may keep: the moving average ``s <- decay*s + (1 - decay)*f(signal)``.
+    """A state that a rule may keep: the moving average ``s <- decay*s + (1 - decay)*f(signal)``, or one of its kin.
 
     Attributes:
         signal: Name of a signal of the recording.
         decay: Between 0 and 1.
         transform: f, an operator of one argument; None for the signal itself.
+        corrected: Whether it is read as s/(1 - decay**t), which undoes the start at 0 (Kingma & Ba 2015, section 3).
+        about: An average that is taken off the signal before f, uncorrected (Zhuang et al. 2020, AdaBelief). A
+            candidate lists it, corrected or not, among its own averages: it is one of its states.
+        kind: A key of ``KINDS``.
     """
 
     signal: str
     decay: float
     transform: str | None = None
+    corrected: bool = False
+    about: Average | None = None
+    kind: str = "mean"
+
+    @property
+    def state(self) -> Average:
+        """What is stored: the same, uncorrected."""
+        return replace(self, corrected=False)
 
     @property
     def stem(self) -> str:
-        """What it is an average of, as a name: ``avg_m_tilde``, ``avg_cube_m_tilde``."""
-        return f"avg_{self.transform}_{self.signal}" if self.transform else f"avg_{self.signal}"
+        """What it is an average of, as a name: ``m`` and ``v`` of the gradient as everywhere, ``avg_cube_m_tilde``."""
+        if self.about is not None:
+            return "s"
+        known = _STEMS.get((self.signal, self.transform, self.kind))
+        return known or "_".join(filter(None, (_PREFIXES[self.kind], self.transform, self.signal)))
 
     @property
     def label(self) -> str:
-        """A name for it among others of other decays: ``avg_m_tilde_95``."""
-        return f"{self.stem}_{f'{self.decay:g}'.partition('.')[2]}"
+        """A name for it among others of other decays: ``avg_m_tilde_95``, ``v_hat_999``."""
+        decays = (self.decay, self.about.decay) if self.about else (self.decay,)
+        tails = (f"{decay:g}".partition(".")[2] for decay in decays)
+        return "_".join([f"{self.stem}_hat" if self.corrected else self.stem, *tails])
+
+
+KINDS = ("mean", "peak", "sum")
+"""``mean``: as above. ``peak``: s <- max(decay*s, f) (Adamax). ``sum``: s <- s + f, whatever the decay (Adagrad)."""
+_PREFIXES = dict(zip(KINDS, ("avg", "peak", "sum"), strict=True))
+_STEMS = {("g", None, "mean"): "m", ("g", "square", "mean"): "v", ("g", "abs", "peak"): "u"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,8 @@ class Candidate:
         needed = names(self.expr)
         while True:
             read = (names(expr) | set(lags(expr)) for name, expr in self.recurrences.items() if name in needed)
-            further = needed.union(*read)
+            about = {average.about for name, average in self.averages.items() if name in needed and average.about}
+            further = needed.union(*read, (name for name, average in self.averages.items() if average.state in about))
             if further == needed:
                 break
             needed = further
@@ -79,12 +103,27 @@ class Candidate:
         return looked_at & self.recurrences.keys() <= set(self.states)
 
 
+def with_decays(averages: Mapping[str, Average], decays: Mapping[str, float]) -> dict[str, Average]:
+    """Averages with other decays; those that others are taken about move along there too."""
+    moved = {name: replace(average, decay=decays.get(name, average.decay)) for name, average in averages.items()}
+    states = {average.state: moved[name].state for name, average in averages.items()}
+    return {
+        name: replace(average, about=states[average.about]) if average.about else average
+        for name, average in moved.items()
+    }
+
+
 def nodes(candidate: Candidate) -> int:
     """A candidate's complexity: nodes of its equation and of its further recurrences.
 
     An average counts as the one name that it is in the equation, like a column; its price is its state.
     """
     return sum(map(complexity, (candidate.expr, *candidate.recurrences.values())))
+
+
+def lag_name(lag: Lag) -> str:
+    """The column that a lag reads: ``g_3``."""
+    return f"{lag.name}_{lag.steps}"
 
 
 def constant_name(index: int) -> str:

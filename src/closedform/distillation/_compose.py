@@ -38,29 +38,35 @@ def compose_rule(
 
     update = lifted(candidate.expr)
     state, where = dict(source.state), dict(source.where)
-    for label, average in candidate.averages.items():
-        constants[f"d_{fresh[label]}"] = average.decay
-        if average.signal in INPUTS:
-            state[fresh[label]] = _average_recurrence(average, fresh[label], Symbol(fresh[label]))
-        else:  # a state cannot read named values; a named value that reads its own past costs the same
-            where[fresh[label]] = _average_recurrence(average, fresh[label], Lag(fresh[label], 1))
+    for label, average in sorted(candidate.averages.items(), key=lambda item: item[1].about is not None):
+        name = _stored(fresh[label], average)
+        before = Symbol(name) if average.signal in INPUTS and not average.about else Lag(name, 1)
+        # a state cannot read named values; a named value that reads its own past costs the same
+        (state if before == Symbol(name) else where)[name] = _recurrence(average, name, before, candidate, fresh)
+        if average.kind != "sum":
+            constants[f"d_{name}"] = average.decay
+        if average.corrected:
+            left = apply("sub", Number(1), apply("pow", Symbol(f"d_{name}"), Symbol("t")))
+            where[fresh[label]] = apply("div", Symbol(name), left)
     for label, expr in candidate.recurrences.items():
         where[fresh[label]] = lifted(expr)
     return Rule(name, Program(constants, state, where, {"update": update}).live, 1.0, dict(provenance), dict(results))
 
 
 def state_names(candidate: Candidate, source: Program) -> dict[str, str]:
-    """What a candidate's averages and further states are called in its rule.
+    """What a candidate's averages and further states are called in its rule's expressions.
 
-    Without the decays that labels tell, which no longer hold once fitted: ``avg_m_tilde``, ``avg_m_tilde_b``.
+    Without the decays that labels tell, which no longer hold once fitted: ``m``, ``v_hat``, ``avg_m_tilde_b``.
     """
     taken = {*source.constants, *source.state, *source.where, *INPUTS}
     fresh: dict[str, str] = {}
     wanted = {label: average.stem for label, average in candidate.averages.items()}
     for label, stem in {**wanted, **{label: label for label in candidate.recurrences}}.items():
         options = (stem, *(f"{stem}_{letter}" for letter in ascii_lowercase[1:]))
-        fresh[label] = next(name for name in options if not {name, f"d_{name}"} & taken)
-        taken.add(fresh[label])
+        name = next(name for name in options if not {name, f"{name}_hat", f"d_{name}"} & taken)
+        average = candidate.averages.get(label)
+        fresh[label] = f"{name}_hat" if average and average.corrected else name
+        taken |= {name, f"{name}_hat"}
     return fresh
 
 
@@ -72,7 +78,20 @@ def _fresh_constants(taken: set[str]) -> Iterator[str]:
             yield f"c{number}"
 
 
-def _average_recurrence(average: Average, name: str, before: Expr) -> Expr:
-    decay, signal = Symbol(f"d_{name}"), Symbol(average.signal)
+def _stored(name: str, average: Average) -> str:
+    """The state behind the name that expressions read."""
+    return name.removesuffix("_hat") if average.corrected else name
+
+
+def _recurrence(average: Average, name: str, before: Expr, candidate: Candidate, fresh: Mapping[str, str]) -> Expr:
+    signal: Expr = Symbol(average.signal)
+    if average.about is not None:
+        label = next(label for label, other in candidate.averages.items() if other.state == average.about)
+        signal = apply("sub", signal, Symbol(_stored(fresh[label], candidate.averages[label])))
     value = apply(average.transform, signal) if average.transform else signal
+    if average.kind == "sum":
+        return apply("add", before, value)
+    decay = Symbol(f"d_{name}")
+    if average.kind == "peak":
+        return apply("max", apply("mul", decay, before), value)
     return apply("add", apply("mul", decay, before), apply("mul", apply("sub", Number(1), decay), value))

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants
+from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants, with_decays
 from closedform.distillation._data import Data
 from closedform.distillation._fit import Fit
 from closedform.distillation._tidy import tidy
@@ -129,10 +129,10 @@ def round_constants(candidate: Candidate, data: Data) -> Candidate:
 
 
 def _rounded(candidate: Candidate, digits: int) -> Candidate:
-    averages = {
-        name: replace(average, decay=round(1 - float(f"{1 - average.decay:.{digits}g}"), 12))
-        for name, average in candidate.averages.items()
-    }
+    averages = with_decays(
+        candidate.averages,
+        {name: round(1 - float(f"{1 - average.decay:.{digits}g}"), 12) for name, average in candidate.averages.items()},
+    )
     recurrences = {name: _rounded_expr(expr, digits) for name, expr in candidate.recurrences.items()}
     return replace(candidate, expr=_rounded_expr(candidate.expr, digits), averages=averages, recurrences=recurrences)
 

@@ -12,14 +12,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.signal import lfilter
 from torch import Tensor
 
-from closedform.distillation._candidate import Average, Candidate
+from closedform.distillation._averages import Inputs, run_average, start_share
+from closedform.distillation._candidate import Average, Candidate, lag_name
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names, walk
 from closedform.trajectories import Column, Trajectories, run_source
 
 MIN_ROWS = 20
@@ -27,6 +27,8 @@ MIN_ROWS = 20
 KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
+MARGIN = 1.0
+"""How far past the training updates a prediction may be judged, in units of their range."""
 BIG = 1e6
 """In standard deviations of the update: what a prediction that is not finite counts as."""
 
@@ -42,7 +44,8 @@ class Part:
         self._trajectories = trajectories
         self._rows = rows
         self._averages: dict[Average, Tensor] = {}
-        self._inputs: dict[tuple[str, str | None], np.ndarray] = {}
+        self._inputs: Inputs = {}
+        self._lags: dict[str, Tensor] = {}
         self._states: dict[tuple[tuple[str, Expr], ...], dict[str, Tensor]] = {}
 
     @cached_property
@@ -60,6 +63,16 @@ class Part:
         return {name: value.transpose(1, 2).contiguous().numpy() for name, value in finite.items()}
 
     @cached_property
+    def episode_gradients(self) -> Tensor:
+        """Gradients over the whole of these rows' episodes, as recorded, [E, T, C]."""
+        return self._trajectories.gradients[self._episodes].to(torch.float64)
+
+    @cached_property
+    def episode_updates(self) -> Tensor:
+        """The same for the updates."""
+        return self._trajectories.episode_updates[self._episodes].to(torch.float64)
+
+    @cached_property
     def _episodes(self) -> Tensor:
         return self._trajectories.positions()[0][self._rows].unique()
 
@@ -68,19 +81,21 @@ class Part:
         if average not in self._averages:
             if len(self._averages) >= KEPT_AVERAGES:
                 self._averages.pop(next(iter(self._averages)))
-            source = self._input(average.signal, average.transform)
-            filtered = lfilter([1 - average.decay], [1, -average.decay], source, axis=2)
-            self._averages[average] = torch.from_numpy(filtered)[self.cells]
+            values = torch.from_numpy(run_average(average, self.signals, self._inputs))[self.cells]
+            self._averages[average] = values / start_share(average, self.cells[2] + 1) if average.corrected else values
         return self._averages[average]
 
-    def _input(self, signal: str, transform: str | None) -> np.ndarray:
-        key = (signal, transform)
-        if key not in self._inputs:
-            values = self.signals[signal]
-            if transform:
-                values = OPERATORS[transform].torch(torch.from_numpy(values)).numpy()
-            self._inputs[key] = values
-        return self._inputs[key]
+    def read(self, expr: Expr) -> dict[str, Tensor]:
+        """Columns at the rows, [N] each: the recorded ones, and lags that an expression reads beyond them."""
+        for node in walk(expr):
+            if isinstance(node, Lag) and lag_name(node) not in {**self.columns, **self._lags}:
+                self._lags[lag_name(node)] = self._lagged(node)
+        return {**self.columns, **self._lags}
+
+    def _lagged(self, lag: Lag) -> Tensor:
+        episode, coordinate, step = self.cells
+        before = torch.from_numpy(self.signals[lag.name])[episode, coordinate, (step - lag.steps).clamp_min(0)]
+        return torch.where(step >= lag.steps, before, 0.0)
 
     def states(self, recurrences: Mapping[str, Expr]) -> dict[str, Tensor]:
         """Coupled states at the rows, [N] each; the last few are kept."""
@@ -106,7 +121,7 @@ class Part:
     def values(self, candidate: Candidate) -> dict[str, Tensor]:
         """What the names of a candidate's expression stand for at the rows, [N] each."""
         averages = {name: self.average(average) for name, average in candidate.averages.items()}
-        return {**self.columns, **averages, **self.states(candidate.recurrences)}
+        return {**self.read(candidate.expr), **averages, **self.states(candidate.recurrences)}
 
 
 def at_rows(expr: Expr, values: Mapping[str, Tensor], count: int) -> Tensor:
@@ -120,7 +135,7 @@ def _value(expr: Expr, values: Mapping[str, Tensor]) -> Tensor:
         return OPERATORS[expr.op].torch(*[_value(arg, values) for arg in expr.args])
     if isinstance(expr, Number):
         return torch.tensor(expr.value, dtype=torch.float64)
-    return values[f"{expr.name}_{expr.steps}" if isinstance(expr, Lag) else expr.name]
+    return values[lag_name(expr) if isinstance(expr, Lag) else expr.name]
 
 
 @dataclass(frozen=True)
@@ -149,14 +164,15 @@ class Data:
         return at_rows(candidate.expr, part.values(candidate), len(part.y))
 
     def error(self, candidate: Candidate, part: Part) -> float:
-        """1 - R^2 at a part's rows, predictions clipped to the range of the training updates.
+        """1 - R^2 at a part's rows, predictions clipped to the training updates' range and as much on either side.
 
         R^2 = 1 - sum (y - p)^2 / sum (y - mean y)^2 over the part's rows. Infinite if a prediction is not finite.
         """
         predicted = self.predict(candidate, part)
         if not bool(torch.isfinite(predicted).all()):
             return float("inf")
-        predicted = predicted.clamp(self.train.y.min(), self.train.y.max())
+        low, high = self.train.y.min(), self.train.y.max()
+        predicted = predicted.clamp(low - MARGIN * (high - low), high + MARGIN * (high - low))
         spread = torch.square(part.y - part.y.mean()).sum()
         return float(torch.square(part.y - predicted).sum() / spread.clamp_min(1e-300))
 

@@ -31,7 +31,7 @@ from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
 from closedform.distillation._pysr import PySRBackend
 from closedform.distillation._restarts import restarted
-from closedform.distillation._stages import STAGES, bound_of
+from closedform.distillation._stages import FITTED, STAGES, bound_of
 from closedform.errors import RuleError
 from closedform.lang import Expr, Symbol, names, rename, to_text, transform
 from closedform.trajectories import Trajectories
@@ -146,7 +146,8 @@ class _Distillation:
         for stage, propose in STAGES.items():
             if self.pool.least_error > SOLVED:
                 self.pool.add(propose(self.data, self.config))
-                self.fit_quickly()
+                if stage not in FITTED:
+                    self.fit_quickly()
                 self.report(stage)
         if self.pool.least_error > NEEDS_NETWORKS:
             self.fit_networks()

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants, put_constants
+from closedform.distillation._candidate import (
+    Average,
+    Candidate,
+    constant_name,
+    lift_constants,
+    put_constants,
+    with_decays,
+)
 from closedform.distillation._data import BIG, Data
 from closedform.distillation._tape import Tape, run_recurrences
 from closedform.lang import Expr
@@ -46,9 +53,9 @@ class Fit:
     def __init__(self, candidate: Candidate, data: Data, rows: Tensor) -> None:
         self._data = data
         self._rows = rows
-        self._columns = {name: values[rows] for name, values in data.train.columns.items()}
         self._wanted = data.train.y[rows]
         self._candidate = candidate.live
+        self._columns = {name: values[rows] for name, values in data.train.read(self._candidate.expr).items()}
         exprs: dict[str, Expr] = {}
         self._start: list[float] = []
         for label, expr in {"": self._candidate.expr, **self._candidate.recurrences}.items():
@@ -58,7 +65,7 @@ class Fit:
         self._recurrences = exprs
         least = SMALLEST if exprs else 0.0
         self._units = [max(abs(value), least) for value in self._start]
-        self._decays = list(self._candidate.averages)
+        self._decays = [name for name, average in self._candidate.averages.items() if average.kind != "sum"]
         self.size = len(self._start) + len(self._decays)
         self._tape = Tape([self._expr])
 
@@ -95,7 +102,7 @@ class Fit:
         for index in range(len(self._start)):
             values[constant_name(index)] = torch.tensor([[row[index]] for row in table], dtype=torch.float64)
         averages = [self._averages(point) for point in points]
-        for name in self._decays:
+        for name in self._candidate.averages:
             values[name] = torch.stack([part.average(at_point[name])[self._rows] for at_point in averages])
         values |= self._states(values, len(points))
         (predicted,) = self._tape.run(values)
@@ -115,10 +122,9 @@ class Fit:
         return [value + unit * float(step) for value, unit, step in zip(self._start, self._units, x, strict=False)]
 
     def _averages(self, x: np.ndarray) -> dict[str, Average]:
-        return {
-            name: replace(average, decay=_moved_decay(average.decay, float(step)))
-            for (name, average), step in zip(self._candidate.averages.items(), x[len(self._start) :], strict=True)
-        }
+        steps = zip(self._decays, x[len(self._start) :], strict=True)
+        averages = self._candidate.averages
+        return with_decays(averages, {name: _moved_decay(averages[name].decay, float(step)) for name, step in steps})
 
 
 def _odds(decay: float) -> float:

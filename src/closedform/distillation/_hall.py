@@ -47,7 +47,7 @@ class Entry:
     Attributes:
         rule: The whole rule.
         equation: The update over the recording's columns, as text.
-        error: 1 - R^2 on the held-out rows, predictions clipped to the training updates' range.
+        error: 1 - R^2 on the held-out rows, predictions clipped to a little past the training updates' range.
         train_error: The same on the training rows.
         complexity: Nodes of the equation in its columns; an average counts as the one name that it is.
         state_cost: Buffers a parameter that the rule keeps.

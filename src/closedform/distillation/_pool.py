@@ -110,7 +110,7 @@ class Pool:
 def _finite_at_rest(candidate: Candidate, data: Data) -> bool:
     """True if the equation is finite where all signals are 0, as for a parameter that never has a gradient."""
     zero = torch.zeros(1, dtype=torch.float64)
-    values = dict.fromkeys((*data.train.columns, *candidate.averages, *candidate.recurrences), zero)
+    values = dict.fromkeys((*data.train.read(candidate.expr), *candidate.averages, *candidate.recurrences), zero)
     return bool(torch.isfinite(at_rows(candidate.expr, values, 1)).all())
 
 

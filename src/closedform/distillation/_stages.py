@@ -1,8 +1,10 @@
 """The quick stages: forms that linear algebra finds in well under a second. They are always asked first.
 
 - **linear**: a weighted sum of columns;
+- **recurrences**: short forms over moving averages of the gradient, decays fitted (see there);
 - **sparse**: the same with bounded columns and moving averages: the paper's psi(G; W), recurrences included;
 - **saturating**: a tanh of such a sum, as RNNprop prints its updates;
+- **additive**: a weighted sum of functions of single columns, as sparse identification has it (Brunton et al. 2016);
 - **ratio**: a weighted sum of ratios to the root of a second moment, as in Adam.
 """
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from closedform.distillation._candidate import Candidate
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._data import Data, subset
+from closedform.distillation._recurrences import recurrences
 from closedform.distillation._terms import (
     Term,
     assemble,
@@ -23,6 +26,7 @@ from closedform.distillation._terms import (
     bounded_terms,
     choose,
     column_terms,
+    function_terms,
     matrix,
     ratio_terms,
     with_expr,
@@ -32,6 +36,8 @@ from closedform.lang import Number, apply
 QUICK_ROWS = 20_000
 """Rows that the choice of terms looks at; constants are fitted on all rows afterwards."""
 MAX_TERMS = 12
+FUNCTION_COLUMNS = 24
+"""Columns whose functions are summed."""
 REACH = 0.999
 """Share of its bound up to which a tanh is inverted; beyond, rows say only that it is saturated."""
 
@@ -44,6 +50,12 @@ def linear(data: Data, config: DistillConfig) -> Iterator[Candidate]:
 def sparse(data: Data, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of columns, bounded columns and moving averages."""
     yield from _sums(_rich_terms(data, config), data, config, "sparse")
+
+
+def additive(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+    """Weighted sums of functions of single columns and of lags."""
+    terms = function_terms(data, config.operators, FUNCTION_COLUMNS)
+    yield from _sums(terms, data, config, "additive")
 
 
 def ratio(data: Data, config: DistillConfig) -> Iterator[Candidate]:
@@ -95,8 +107,12 @@ def _finite(terms: Sequence[Term], data: Data, rows: Tensor) -> tuple[list[Term]
     return [term for term, good in zip(terms, finite.tolist(), strict=True) if good], values[:, finite]
 
 
+FITTED = frozenset({"recurrences"})
+"""Stages that fit what they propose."""
 STAGES: dict[str, Callable[[Data, DistillConfig], Iterator[Candidate]]] = {
     "linear": linear,
+    "recurrences": recurrences,
+    "additive": additive,
     "ratio": ratio,
     "sparse": sparse,
     "saturating": saturating,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from closedform.distillation._candidate import lag_name
 from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Symbol, lags, substitute
 
 BLOCK = 50
@@ -37,7 +38,7 @@ class Tape:
         elif isinstance(expr, Number):
             self._numbers.append((register, expr.value))
         elif isinstance(expr, Lag):
-            self._names.append((register, f"{expr.name}_{expr.steps}"))
+            self._names.append((register, lag_name(expr)))
         elif isinstance(expr, Symbol):
             self._names.append((register, expr.name))
         return register

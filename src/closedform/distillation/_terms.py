@@ -18,10 +18,14 @@ from torch import Tensor
 
 from closedform.distillation._candidate import Average, Candidate
 from closedform.distillation._data import Data, Part, at_rows
-from closedform.lang import Expr, Number, Symbol, apply
+from closedform.lang import Expr, Lag, Number, Symbol, apply
 
 WIDTHS = (0.5, 1.5)
 """Widths gamma of gamma*tanh(x/gamma), in standard deviations of x."""
+FUNCTIONS = ("square", "cube", "abs", "exp", "tanh", "ssqrt")
+"""Functions that sums of functions are made of."""
+LAGS = 10
+"""Steps that they look back beyond the recorded columns."""
 FLOORS = (1e-8, 1e-3)
 """Floors eps of x/(sqrt(v) + eps): Adam's, and one in units of the root mean of v."""
 AVERAGED = (None, "cube", "abs")
@@ -50,6 +54,20 @@ def bounded_terms(data: Data) -> list[Term]:
             scaled = apply("mul", Number(1 / (width * spread)), column.expr)
             terms.append(Term(apply("tanh", scaled)))
     return terms
+
+
+def function_terms(data: Data, operators: Sequence[str], most: int) -> list[Term]:
+    """Functions of one argument, those in ``FUNCTIONS`` that may be used, of the columns, at most so many of these.
+
+    Where the episodes are there, the signals' lags up to ``LAGS`` count as columns.
+    """
+    exprs: list[Expr] = [column.expr for column in data.columns]
+    if data.recurrent:
+        exprs += [Lag(column.feature, k) for k in range(1, LAGS + 1) for column in data.columns if column.lag == 0]
+    chosen = [name for name in FUNCTIONS if name in operators]
+    return [
+        term for expr in dict.fromkeys(exprs[:most]) for term in (Term(expr), *(Term(apply(f, expr)) for f in chosen))
+    ]
 
 
 def average_terms(data: Data, decays: Sequence[float]) -> list[Term]:

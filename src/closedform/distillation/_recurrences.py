@@ -1,0 +1,83 @@
+"""The stage that searches for what an optimizer is: recurrences with unknown decays, and a short form over them.
+
+Four searches, cheapest first, each over whole sequences of gradients (`Screen`) and none told what made them:
+
+- **memory**: one or two moving averages, with or without the gradient: momentum, Nesterov's;
+- **lags**: weighted sums of past gradients;
+- **signs**: where the update only ever has one size: Lion, signed momentum;
+- **adaptive**: an average over the root of another: Adam, RMSProp, AdaBelief and their kin.
+
+What they find is fitted to the training rows, decays included. The first that explains the update entirely ends the
+stage.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from closedform.distillation._adaptive import Adaptive
+from closedform.distillation._candidate import Candidate
+from closedform.distillation._config import DistillConfig
+from closedform.distillation._constants import refine
+from closedform.distillation._data import Data
+from closedform.distillation._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
+from closedform.distillation._signs import signs
+from closedform.distillation._sums import best_pairs, best_singles, weighted_sum
+from closedform.distillation._terms import Term, assemble, choose
+from closedform.lang import Symbol
+
+EXACT = 1e-9
+"""1 - R^2 at which an update counts as explained; recordings are in single precision."""
+LAGS = 20
+"""Steps that weighted sums of past gradients look back (the paper's windows)."""
+LAG_TERMS = 12
+AVERAGED = (None, "sign", "cube", "abs", "square")
+"""What averages are taken of."""
+CLOSE, FULL_FITS = 1e-5, 2
+"""1 - R^2 on the screen from which a form is fitted to all rows at once, and how many forms of a search are."""
+STEPS, ROWS = 10, 4000
+"""Steps of the fit to the screen, and its cells that the fit looks at."""
+
+
+def recurrences(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+    """Short forms over moving averages of the gradient; nothing if it was not recorded or averages are not wanted."""
+    if not (data.recurrent and config.decays and SIGNAL in data.train.signals):
+        return
+    screen = Screen(data)
+    if screen.silent:
+        return
+    adaptive = Adaptive(screen)
+    searches = (memory(screen), lag_sums(screen), signs(screen), adaptive.ratios(), adaptive.inside(), adaptive.mixed())
+    for starts in searches:
+        fitted = [refine(start, screen.data, STEPS, ROWS) for start in starts]
+        yield from fitted
+        fitted.sort(key=functools.partial(screen.data.error, part=screen.data.train))
+        for candidate in fitted[:FULL_FITS]:
+            if screen.data.error(candidate, screen.data.train) <= CLOSE:
+                candidate = refine(candidate, data)
+                yield candidate
+                if data.error(candidate, data.train) <= EXACT:
+                    return
+
+
+def memory(screen: Screen) -> Iterator[Candidate]:
+    """The best weighted sums of one and of two moving averages, the gradient itself counting as one of decay 0."""
+    averages = [entry for kind in AVERAGED for entry in gradient_averages(kind, corrected=False)]
+    averages += gradient_averages(corrected=True)
+    table = np.column_stack([screen.g, *map(screen.values, averages)])
+    terms = [Term(Symbol(SIGNAL)), *(Term(Symbol(entry.label), {entry.label: entry}) for entry in averages)]
+    for chosen, weights in (*best_singles(table, screen.y), *best_pairs(table, screen.y)):
+        yield weighted_sum([terms[k] for k in chosen], weights)
+
+
+def lag_sums(screen: Screen) -> Iterator[Candidate]:
+    """The best weighted sums of past gradients, of every number of terms."""
+    terms = [Term(lagged_signal(k)) for k in range(LAGS + 1)]
+    table = torch.from_numpy(np.column_stack([screen.lagged(k) for k in range(LAGS + 1)]))
+    y = screen.data.train.y
+    for choice in choose(table, y, torch.ones_like(y), LAG_TERMS):
+        yield assemble(type(choice)(choice.terms, choice.weights, 0.0), terms, STAGE)
