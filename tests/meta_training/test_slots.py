@@ -10,7 +10,16 @@ import torch
 
 from closedform import tasks
 from closedform.learned_optimizers import LearnedOptimizer, get
-from closedform.meta_training import Estimator, MetaTrainConfig, MetaTrainResult, TruncatedBPTT, meta_train
+from closedform.meta_training import (
+    PES,
+    AntitheticES,
+    Estimator,
+    ForwardAccumulation,
+    MetaTrainConfig,
+    MetaTrainResult,
+    TruncatedBPTT,
+    meta_train,
+)
 from closedform.meta_training._episodes import training_episode, validation_groups
 from closedform.meta_training._trainer import Trainer
 
@@ -41,7 +50,17 @@ def _train(
     return meta_train(_network(), _tasks(), estimator=estimator, config=config, progress=progress, **options)
 
 
-@pytest.mark.parametrize("estimator", [TruncatedBPTT(6), TruncatedBPTT(6, coordinates=2)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TruncatedBPTT(6),
+        TruncatedBPTT(6, coordinates=2),
+        AntitheticES(6, pairs=2),
+        PES(6, pairs=2),
+        ForwardAccumulation(6, coordinates=2),
+    ],
+    ids=lambda estimator: estimator.name,
+)
 def test_resumed_run_is_the_uninterrupted_run(estimator: Estimator, tmp_path: Path) -> None:
     config = replace(CONFIG, checkpoint_every=3)
     whole = _train(estimator, config)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from closedform.lang import (
     INPUTS,
@@ -38,7 +39,7 @@ def flat_derivative_at_zero(function: Callable[..., Tensor]) -> Callable[..., Te
     """The same function of (x, ...), with derivative 0 in x where x = 0."""
 
     def safe(x: Tensor, *rest: Tensor) -> Tensor:
-        if x.dim() == 0 or not (x.requires_grad and torch.is_grad_enabled()):
+        if x.dim() == 0 or not _is_differentiated(x):
             return function(x, *rest)
         zero = x == 0
         with torch.no_grad():
@@ -46,6 +47,11 @@ def flat_derivative_at_zero(function: Callable[..., Tensor]) -> Callable[..., Te
         return torch.where(zero, there, function(x.masked_fill(zero, 1.0), *rest))
 
     return safe
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    """Whether derivatives will be taken through ``x``, in reverse or forward mode."""
+    return (x.requires_grad and torch.is_grad_enabled()) or forward_ad.unpack_dual(x).tangent is not None
 
 
 _SINGULAR_AT_ZERO = ("sqrt", "ssqrt", "pow", "spow", "log", "slog")

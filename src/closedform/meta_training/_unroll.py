@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer, State
+from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction
 from closedform.meta_training._problem import AnyProblem
 
 
@@ -86,9 +86,15 @@ def steps(optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count:
         carry: From `begin`, or the last step's ``after``. Its generator is used up: it moves on in place.
         count: Steps to take.
     """
-    update_function = optimizer.bind()
+    return unroll(optimizer.bind(), problem, carry, count)
+
+
+def unroll(
+    update_function: UpdateFunction, problem: AnyProblem, carry: Carry, count: int, shape: tuple[int, ...] = (-1,)
+) -> Iterator[Step]:
+    """As `steps`, for a bound update function, to which w and its gradient are given in ``shape``."""
     for _ in range(count):
-        update, state = update_function(carry.gradient.reshape(-1), carry.w.reshape(-1), carry.state)
+        update, state = update_function(carry.gradient.reshape(shape), carry.w.reshape(shape), carry.state)
         update = update.reshape(carry.w.shape)
         w = problem.advance(carry.w, update)
         loss, gradient = problem.loss_and_grad(w, carry.generator)
