@@ -1,6 +1,5 @@
 """The command line. Commands hold no logic: each calls one public function and prints what it returns."""
 
-from closedform.cli import _evaluate, _export, _learn, _rules, _run, _tasks  # noqa: F401  (they register their commands)
 from closedform.cli._app import app
 
 

@@ -1,7 +1,8 @@
-"""The application object, and how errors reach the user: one line, exit code 2, no traceback."""
+"""The application object: commands loaded when called, and errors as one line, exit code 2, no traceback."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -16,10 +17,27 @@ from closedform._files import finite
 from closedform._version import __version__
 from closedform.errors import ClosedFormError
 
-STDERR = Console(stderr=True)
-STDOUT = Console()
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("_run", "Meta-train, record, distil, tune, compare, report: everything, end to end."),
+    "train": ("_train", "Meta-train a learned optimizer on tasks."),
+    "record": ("_record", "Record an optimizer at work: its features and its updates."),
+    "distill": ("_distill", "Distil a recording into rules, or a table of data into equations."),
+    "tune": ("_tune", "Meta-tune a rule's constants on tasks."),
+    "evaluate": ("_evaluate", "Compare optimizers on tasks over seeds, with baselines of tuned learning rates."),
+    "explain": ("_rules", "Explain a rule: equation, complexity, state cost, LaTeX, and how it answers to gradients."),
+    "export": ("_export", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
+    "rules": ("_rules", "List, show and check rules."),
+    "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),
+}
+"""Command -> its module, and the line that the overview says about it. A module is imported when its command is called:
+the overview and the version need none of what commands need."""
+RANK = int(os.environ.get("RANK", "0"))
+"""The process's number under torchrun; only the first one prints what is found."""
+STDERR = Console(stderr=True, quiet=RANK > 0)
+STDOUT = Console(quiet=RANK > 0)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+TaskName = Annotated[list[str], typer.Option("--task", help="A task (closedform tasks); repeat it for several.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data files (or a sub-folder per data set).")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and metrics.")]
@@ -28,7 +46,22 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, 
 
 
 class _Group(typer.core.TyperGroup):
-    """Turns errors into one line and an exit code: 2 for bad input, 130 for an interruption, 1 for a fault of ours."""
+    """Loads a command when it is called; turns errors into one line and an exit code.
+
+    The codes: 2 for bad input, 130 for an interruption, 1 for a fault of ours.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        loaded = dict(self.commands)
+        stand_ins = {name: typer.core.TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
+        self.commands = {**stand_ins, **loaded}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            importlib.import_module(f"closedform.cli.{COMMANDS[args[0]][0]}")  # registers its commands with ``app``
+            self.commands = typer.main.get_group(app).commands
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -77,7 +110,9 @@ def _common(
 
 
 def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:
-    """Print a result: as JSON on standard output, or rendered for people."""
+    """Print a result: as JSON on standard output, or rendered for people. Of several processes the first one prints."""
+    if RANK:
+        return
     if as_json:
         typer.echo(json.dumps(finite(value), indent=2))
     else:
@@ -85,4 +120,5 @@ def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:
 
 
 def _say(kind: str, message: str) -> None:
-    typer.echo(f"{kind}: {' '.join(message.split())}", err=True)
+    where = f"process {RANK}: " if RANK else ""
+    typer.echo(f"{where}{kind}: {' '.join(message.split())}", err=True)

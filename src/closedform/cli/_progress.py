@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -44,8 +45,13 @@ class Bar:
         self(int(record["step"]), total, f"loss {loss:.4g}" if isinstance(loss, float) else "")
 
 
+def shortened(equation: str, most: int = 60) -> str:
+    """An equation's beginning, for a line of progress."""
+    return escape(equation if len(equation) <= most else f"{equation[: most - 3]}...")
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Bar]:
     """A bar on standard error while the block runs; nothing is drawn where standard error is not a terminal."""
-    with Progress(*COLUMNS, console=STDERR, disable=not STDERR.is_terminal) as progress:
+    with Progress(*COLUMNS, console=STDERR, disable=STDERR.quiet or not STDERR.is_terminal) as progress:
         yield Bar(progress, progress.add_task(title, total=None, text=""))

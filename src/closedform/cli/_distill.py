@@ -1,0 +1,177 @@
+"""``closedform distill``: from a recording to rules, from a table to equations."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from closedform import tasks
+from closedform._files import write_json
+from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Out, Seed, app, show
+from closedform.cli._progress import Bar, bar, shortened
+from closedform.distillation import (
+    BACKENDS,
+    PAPER_OPERATORS,
+    READERS,
+    DistillConfig,
+    EquationHall,
+    HallOfFame,
+    Progress,
+    distill,
+    distill_table,
+    load_table,
+)
+from closedform.errors import OptionError
+from closedform.evaluation import Selection, select_closed_loop
+from closedform.rules import save_rule
+from closedform.trajectories import load_trajectories
+
+_TABLES = ", ".join(READERS)
+
+
+@app.command("distill")
+def distill_data(
+    data: Annotated[Path, typer.Argument(help=f"What closedform record wrote, or a table ({_TABLES}).")],
+    out: Out = Path("runs/distill"),
+    backend: Annotated[str, typer.Option(help=f"Search by: {', '.join(BACKENDS)}.")] = "operon",
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds; 0 runs the quick stages only.")
+    ] = DistillConfig.time_limit,
+    max_complexity: Annotated[int, typer.Option(help="Nodes of an equation.")] = DistillConfig.max_complexity,
+    max_state_cost: Annotated[int | None, typer.Option(help="Buffers a parameter of a rule; any by default.")] = None,
+    generations: Annotated[int, typer.Option(help="Generations of the search.")] = DistillConfig.generations,
+    operators: Annotated[
+        str, typer.Option(help="Operators of the search, comma-separated; or: paper, the paper's.")
+    ] = ",".join(DistillConfig.operators),
+    restarts: Annotated[int, typer.Option(help="Searches with seeds of their own, merged.")] = 1,
+    seed: Seed = 0,
+    target: Annotated[str | None, typer.Option(help="Table: the column to explain; the last one by default.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Table: the columns to explain it by, comma-separated; all others by default.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Table: the columns' names, comma-separated, where an .npy file has none.")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Choose by training on this task, the recorded one (closedform tasks)."),
+    ] = None,
+    unseen: Annotated[
+        list[str] | None, typer.Option("--unseen", help="Choose by training on this task too, which was not recorded.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Equations of least error that are tried so.")] = 5,
+    length: Annotated[
+        int | None, typer.Option(help="Steps of an episode that they train; each task's own by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: JsonFlag = False,
+) -> None:
+    """Distil a recording into rules, or a table of data into equations.
+
+    What comes out is a hall of fame of error, complexity and state cost, and one choice of it. With --task or --unseen
+    that is made by what rules do, not by R^2 alone: the most faithful ones train.
+    """
+    config = DistillConfig(
+        time_limit=time_limit,
+        max_complexity=max_complexity,
+        max_state_cost=max_state_cost,
+        generations=generations,
+        operators=PAPER_OPERATORS if operators == "paper" else _split(operators) or (),
+        restarts=restarts,
+        seed=seed,
+    )
+    trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (task, unseen)]
+    is_table = data.suffix.lower() in READERS
+    if is_table and any(trained_on):
+        raise OptionError("equations over a table train nothing: leave out --task and --unseen")
+    if not is_table and (target or features or columns):
+        raise OptionError(f"--target, --features and --columns are for tables ({_TABLES}), not for recordings")
+    with bar("distilling") as progress:
+        show_at = partial(_show_progress, progress, generations)
+        if is_table:
+            table = load_table(data, target, features=_split(features), columns=_split(columns))
+            equations = distill_table(table, backend, config, on_progress=show_at)
+        else:
+            hall = distill(load_trajectories(data), backend, config, on_progress=show_at)
+    if is_table:
+        _finish_table(equations, out, json)
+    else:
+        _finish_rules(hall, trained_on, top, length, seed, out, json)
+
+
+def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
+    path = hall.save(out / "equations.json")
+    chosen = hall.choose()
+    found = {
+        "equations": str(path),
+        "equation": chosen.equation,
+        "r2": chosen.r2,
+        "complexity": chosen.complexity,
+        "notes": _notes(hall),
+    }
+    show(found, json, lambda: STDOUT.print(hall.table(), f"equations: {path}"))
+    _end(hall)
+
+
+def _finish_rules(
+    hall: HallOfFame, trained_on: list[list[Any]], top: int, length: int | None, seed: int, out: Path, json: bool
+) -> None:
+    hall.save(out / "hall_of_fame.json")
+    notes = _notes(hall)
+    chosen, rule, reason = hall.choose(), hall.select(), None
+    if any(trained_on) and not _interrupted(hall):
+        with bar("trying") as progress:
+            selection: Selection = select_closed_loop(
+                hall,
+                trained_on[0],
+                unseen=trained_on[1],
+                top=top,
+                length=length,
+                first_seed=seed,
+                progress=lambda done, total, text: progress(done, total, shortened(text)),
+            )
+        chosen, rule, reason = selection.entry, selection.rule, selection.reason
+        write_json(out / "selection.json", rule.provenance["chosen"])
+    path = save_rule(rule, out / "rule.json")
+    found = {
+        "rule": str(path),
+        "equation": chosen.equation,
+        "r2": chosen.r2,
+        "complexity": chosen.complexity,
+        "state_cost": chosen.state_cost,
+        "reason": reason,
+        "notes": notes,
+    }
+    lines = [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
+    show(found, json, lambda: STDOUT.print(hall.table(), *lines, sep="\n", markup=False))
+    _end(hall)
+
+
+def _show_progress(progress: Bar, generations: int, at: Progress) -> None:
+    text = f"{at.stage}: R^2 {1 - at.best_error:.4f}  {shortened(at.best_equation)}"
+    progress(at.generation, generations, text)
+
+
+def _notes(hall: HallOfFame | EquationHall) -> list[str]:
+    """What was left out; told on standard error too, whatever the format of the result."""
+    notes = [str(note) for note in hall.provenance.get("notes", ())]
+    for note in notes:
+        STDERR.print(f"note: {note}", markup=False, highlight=False)
+    return notes
+
+
+def _interrupted(hall: HallOfFame | EquationHall) -> bool:
+    return any(str(note).startswith("interrupted") for note in hall.provenance.get("notes", ()))
+
+
+def _end(hall: HallOfFame | EquationHall) -> None:
+    """An interrupted search wrote its best so far; its exit code says that it was interrupted."""
+    if _interrupted(hall):
+        raise typer.Exit(130)
+
+
+def _split(names: str | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name.strip() for name in names.split(",") if name.strip())

@@ -1,0 +1,92 @@
+"""``closedform train`` and ``closedform tune``: every option reaches what it is for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from closedform.cli import app
+from closedform.learned_optimizers import load_learned_optimizer
+
+RUNNER = CliRunner()
+SHORT = ("--task", "quadratic", "--steps", "3", "--horizon", "8", "--validation-episodes", "1")
+
+
+def invoke(*arguments: object) -> Any:
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+def config_of(command: str, subject: str, out: Path, *options: object) -> dict[str, Any]:
+    done = invoke(command, subject, *SHORT, *options, "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    json.loads(done.stdout)
+    return json.loads((out / "config.json").read_text())
+
+
+def error_of(*arguments: object) -> str:
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.output
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(("command", "subject"), [("train", "rp-s"), ("tune", "momentum")])
+def test_options_reach_the_configuration(command: str, subject: str, tmp_path: Path) -> None:
+    options = ("--lr", "0.02", "--final-lr", "0.5", "--warmup", "1", "--batch", "2", "--side-by-side", "2")
+    more = ("--objective", "log", "--random-scaling", "0.5", "--clip", "2", "--validate-every", "2", "--unroll", "4")
+    text = json.dumps(config_of(command, subject, tmp_path, *options, *more))
+    for entry in (
+        *('"lr": 0.02', '"final_lr": 0.5', '"warmup": 1', '"batch": 2', '"side_by_side": 2', '"objective": "log"'),
+        *('"random_scaling": 0.5', '"clip": 2.0', '"validate_every": 2', '"unroll": 4', '"horizon": 8'),
+    ):
+        assert entry in text
+
+
+def test_estimators_take_their_own_options(tmp_path: Path) -> None:
+    text = json.dumps(config_of("train", "rp-s", tmp_path, "--estimator", "pes", "--std", "0.05", "--pairs", "2"))
+    assert '"name": "pes"' in text
+    assert '"std": 0.05' in text
+    text = json.dumps(config_of("tune", "momentum", tmp_path, "--trainable", "beta", "--coordinates", "3"))
+    assert '"coordinates": 3' in text
+    assert "has no option --std; its options: --unroll" in error_of("train", "--std", "0.1", *SHORT, "--out", tmp_path)
+    assert "did you mean 'pes'" in error_of("train", "--estimator", "pess", *SHORT, "--out", tmp_path)
+
+
+def test_training_starts_from_given_weights(tmp_path: Path) -> None:
+    first = invoke("train", "rp-s", *SHORT, "--out", tmp_path / "a", "--json")
+    model = json.loads(first.stdout)["model"]
+    again = invoke("train", "--init", model, *SHORT, "--steps", "1", "--lr", "1e-30", "--out", tmp_path / "b", "--json")
+    assert again.exit_code == 0, again.output
+    before, after = (load_learned_optimizer(tmp_path / name / "model.safetensors") for name in "ab")
+    assert before.name == after.name == "rp-s"
+    for name, value in before.state_dict().items():
+        assert value.equal(after.state_dict()[name])
+    assert "holds a 'rp-s', not a 'dm'" in error_of("train", "dm", "--init", model, *SHORT, "--out", tmp_path / "c")
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    config_of("train", "rp-s", tmp_path, "--tensorboard")
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_missing_tensorboard_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert "pip install" in error_of("train", "rp-s", *SHORT, "--tensorboard", "--out", tmp_path)
+
+
+@pytest.mark.slow
+def test_several_processes_print_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "closedform"]
+    command += ["train", "rp-s", *SHORT, "--batch", "2", "--out", str(tmp_path), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 3
