@@ -47,9 +47,11 @@ def test_unknown_commands_are_refused_with_the_nearest() -> None:
     assert "Did you mean 'train'" in done.output
 
 
-@pytest.mark.parametrize(("name", "code", "said"), [("sgd", 0, ""), ("none", 2, "process 1: error: ")])
-def test_one_of_several_processes_prints(name: str, code: int, said: str) -> None:
-    command = [sys.executable, "-m", "closedform", "rules", "check", name]
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"), [(("list", "--json"), 0, ""), (("check", "none"), 2, "process 1: error: ")]
+)
+def test_one_of_several_processes_prints(arguments: tuple[str, ...], code: int, said: str) -> None:
+    command = [sys.executable, "-m", "closedform", "rules", *arguments]
     environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert (done.returncode, done.stdout) == (code, "")
