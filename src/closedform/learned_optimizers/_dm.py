@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from closedform.learned_optimizers._native_lstm import Shape
 from closedform.learned_optimizers._recurrent import RecurrentOptimizer, RecurrentSize
 
 SCALE = 0.1
@@ -36,6 +37,9 @@ class DM(RecurrentOptimizer):
         self, name: str, size: RecurrentSize, generator: torch.Generator | None = None, scale: float = SCALE
     ) -> None:
         super().__init__(name, size, generator, scale)
+
+    def native_shape(self) -> Shape:
+        return Shape(len(self.features), 0, self.size.hidden, self.size.layers, bounded=False)
 
 
 DM_SIZES = {

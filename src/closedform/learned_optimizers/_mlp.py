@@ -22,11 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from closedform.errors import OptionError
-from closedform.features import feature_program
-from closedform.lang import initial_memory, reduce_whole
 from closedform.learned_optimizers._adafactor import INPUTS, Adafactor
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, lengths
-from closedform.learned_optimizers._plan import Plan
+from closedform.learned_optimizers._inputs import Inputs
 
 MOMENTA = {"mom9": 0.9, "mom99": 0.99, "mom999": 0.999}
 """Features whose decays the factored second moments share, with these decays."""
@@ -66,9 +64,9 @@ class MLP(LearnedOptimizer):
         self.name = name
         self.width = width
         self.features = (*NORMALISED, *TIME)
-        self._inputs = Plan(feature_program(self.features).merged)
+        self._inputs = Inputs(self.features)
         self._adafactor = Adafactor(tuple(MOMENTA.values()))
-        self.state_cost = self._inputs.program.buffers + len(MOMENTA)
+        self.state_cost = self._inputs.buffers + len(MOMENTA)
         read = len(NORMALISED) + INPUTS * len(MOMENTA)
         self.input_weight = _truncated_normal(width, read + len(TIME), generator)
         self.input_bias = nn.Parameter(torch.zeros(width, 1))
@@ -78,9 +76,7 @@ class MLP(LearnedOptimizer):
         self.output_bias = nn.Parameter(torch.zeros(2, 1))
 
     def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
-        state = {"t": torch.zeros((), dtype=torch.float64)}
-        state |= {f"feature.{key}": value for key, value in initial_memory(self._inputs.program, w, flat=True).items()}
-        return state | self._adafactor.init_state(w, lengths(w, None) if sizes is None else sizes)
+        return self._inputs.init_state(w) | self._adafactor.init_state(w, lengths(w, None) if sizes is None else sizes)
 
     def bind(self) -> UpdateFunction:
         features = self._inputs.bind()
@@ -88,10 +84,7 @@ class MLP(LearnedOptimizer):
         weight, time_weight = self.input_weight[:, :split], self.input_weight[:, split:]
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
-            t = state["t"] + 1
-            memory = {key[8:]: value for key, value in state.items() if key.startswith("feature.")}
-            inputs, memory = features({"g": g, "w": w, "t": t}, memory, reduce_whole)
-            new = {"t": t, **{f"feature.{key}": value for key, value in memory.items()}}
+            inputs, new = features(g, w, state)
             momenta = torch.stack([inputs[name] for name in MOMENTA])
             factored, sizes, after = self._adafactor.step(g, momenta, state)
             columns = torch.cat([torch.stack([inputs[name] for name in NORMALISED]), factored])

@@ -9,6 +9,7 @@ network, each with hidden states of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from closedform.errors import OptionError
-from closedform.features import feature_program
-from closedform.lang import initial_memory, reduce_whole
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._inputs import InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
-from closedform.learned_optimizers._plan import Plan
+from closedform.learned_optimizers._native_lstm import Forward, Shape
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class RecurrentOptimizer(LearnedOptimizer):
     The output layer starts at zero: an untrained network stands still, and the first meta-gradients turn it downhill. A
     random one that happens to climb drives optimizees to where nothing can be learned but to stand still again.
 
+    Where no graph is asked for, native code does the work: see ``_native_lstm.py``.
+
     The state holds the step ``t``, the features' recurrences as ``feature.m``, ..., and ``hidden1``, ``cell1``, ...,
     [hidden, N] each.
 
@@ -65,8 +67,8 @@ class RecurrentOptimizer(LearnedOptimizer):
         self.size = size
         self.scale = scale
         self.features = size.features
-        self._inputs = Plan(feature_program(size.features).merged)
-        self.state_cost = self._inputs.program.buffers + 2 * size.hidden * size.layers
+        self._inputs = Inputs(size.features)
+        self.state_cost = self._inputs.buffers + 2 * size.hidden * size.layers
         widths = [self.add_input_layer(generator), *[size.hidden] * (size.layers - 1)]
         self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
         self.output_weight = nn.Parameter(torch.zeros(1, size.hidden))
@@ -84,9 +86,12 @@ class RecurrentOptimizer(LearnedOptimizer):
         """The update per ``scale``, [N], of what the output layer gives, [N]."""
         return output
 
+    def native_shape(self) -> Shape | None:
+        """What a native forward pass for it is compiled for; None: there is none, and torch does all."""
+        return None
+
     def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
-        state = {"t": torch.zeros((), dtype=torch.float64)}
-        state |= {f"feature.{key}": value for key, value in initial_memory(self._inputs.program, w, flat=True).items()}
+        state = self._inputs.init_state(w)
         for layer in range(1, self.size.layers + 1):
             state |= {f"{part}{layer}": w.new_zeros(self.size.hidden, w.numel()) for part in ("hidden", "cell")}
         return state
@@ -96,16 +101,38 @@ class RecurrentOptimizer(LearnedOptimizer):
         cells = [cell.bind() for cell in self.cells]  # type: ignore[operator]
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
-            t = state["t"] + 1
-            memory = {key[8:]: value for key, value in state.items() if key.startswith("feature.")}
-            inputs, memory = features({"g": g, "w": w, "t": t}, memory, reduce_whole)
-            new = {"t": t, **{f"feature.{key}": value for key, value in memory.items()}}
-            x = self.enter(torch.stack([inputs[name].expand_as(g) for name in self.features]))
+            columns, new = features(g, w, state)
+            x = self.enter(torch.stack([columns[name].expand_as(g) for name in self.features]))
             for layer, cell in enumerate(cells, start=1):
                 x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
                 new[f"hidden{layer}"] = x
             output = torch.addmm(self.output_bias, self.output_weight, x)
             return self.scale * self.leave(output[0]), new
+
+        return self._native_or(update, features, dict(self.named_parameters()))
+
+    def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
+        return self._native_or(super().bind_stacked(parameters), self._inputs.bind_stacked(), parameters)
+
+    def bind_side_by_side(self) -> UpdateFunction:
+        parameters = dict(self.named_parameters())
+        return self._native_or(super().bind_side_by_side(), self._inputs.bind_stacked(), parameters)
+
+    def _native_or(
+        self, plain: UpdateFunction, features: InputFunction, parameters: Mapping[str, Tensor]
+    ) -> UpdateFunction:
+        """The native forward pass where it fits, else ``plain``."""
+        shape = self.native_shape()
+        if shape is None:
+            return plain
+        forward = Forward(shape, parameters)
+
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            if not forward.fits(g, w, *(value for key, value in state.items() if key != "t")):
+                return plain(g, w, state)
+            columns, new = features(g, w, state)
+            result, after = forward([columns[name].expand_as(g) for name in self.features], state, self.scale)
+            return result, new | after
 
         return update
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from closedform.learned_optimizers._lstm import uniform
+from closedform.learned_optimizers._native_lstm import Shape
 from closedform.learned_optimizers._recurrent import RecurrentOptimizer, RecurrentSize
 
 SCALE = 0.1
@@ -63,6 +64,9 @@ class RNNprop(RecurrentOptimizer):
 
     def enter(self, columns: Tensor) -> Tensor:
         return functional.elu(torch.addmm(self.input_bias, self.input_weight, columns))
+
+    def native_shape(self) -> Shape:
+        return Shape(len(self.features), self.size.width, self.size.hidden, self.size.layers, bounded=True)
 
     def leave(self, output: Tensor) -> Tensor:
         return torch.tanh(output)

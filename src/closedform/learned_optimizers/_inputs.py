@@ -1,0 +1,68 @@
+"""Input features of a network, computed step by step from gradients: the part of its state that is not learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from closedform.features import feature_program
+from closedform.lang import initial_memory, reduce_whole
+from closedform.learned_optimizers._base import State
+from closedform.learned_optimizers._plan import Plan
+
+InputFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[dict[str, Tensor], State]]
+"""(g, w, state) -> (features by name, the new state's part: the step and the features' recurrences)."""
+
+_PREFIX = "feature."
+
+
+class Inputs:
+    """Some features of ``FEATURES``; in a state they keep the step ``t``, and ``feature.m``, ..., their recurrences.
+
+    Args:
+        features: Their names.
+    """
+
+    def __init__(self, features: Sequence[str]) -> None:
+        self._plan = Plan(feature_program(features).merged)
+        self.buffers = self._plan.program.buffers
+
+    def init_state(self, w: Tensor) -> State:
+        """The part before step 1 for parameters ``w``, [N]."""
+        memory = initial_memory(self._plan.program, w, flat=True)
+        return {
+            "t": torch.zeros((), dtype=torch.float64),
+            **{_PREFIX + key: value for key, value in memory.items()},
+        }
+
+    def bind(self) -> InputFunction:
+        """The features of the next step, [N] each, or a scalar where they are the same for all parameters."""
+        step = self._plan.bind()
+
+        def features(g: Tensor, w: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
+            t = state["t"] + 1
+            memory = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+            found, memory = step({"g": g, "w": w, "t": t}, memory, reduce_whole)
+            return found, {"t": t, **{_PREFIX + key: value for key, value in memory.items()}}
+
+        return features
+
+    def bind_stacked(self) -> InputFunction:
+        """The same for K optimizees, everything with K rows; in one piece if all of them are at the same step."""
+        bound = self.bind()
+        apart = vmap(bound)
+
+        def features(g: Tensor, w: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
+            own = {key: value for key, value in state.items() if key == "t" or key.startswith(_PREFIX)}
+            t = own["t"]
+            elementwise = all(value.dim() == 2 for key, value in own.items() if key != "t")
+            if not elementwise or not bool((t == t[0]).all()):
+                return apart(g, w, own)
+            found, new = bound(g, w, {**own, "t": t[0]})
+            return found, {**new, "t": t + 1}
+
+        return features
