@@ -9,6 +9,7 @@ not depend on where an array lies in memory as torch's may, and the same seed mu
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,8 @@ LAGS = 10
 """Steps that they look back beyond the recorded columns."""
 FLOORS = (1e-8, 1e-3)
 """Floors eps of x/(sqrt(v) + eps): Adam's, and one in units of the root mean of v."""
+MAX_RATIOS = 1000
+"""Ratios that are looked at, of the first columns: a table may have many that are never negative."""
 AVERAGED = (None, "cube", "abs")
 """What moving averages are taken of: the signal itself, its cube (rare large values), its size."""
 
@@ -81,7 +84,8 @@ def average_terms(data: Data, decays: Sequence[float]) -> list[Term]:
 
 def ratio_terms(data: Data) -> list[Term]:
     """x/(sqrt(v) + eps) for every column x and every column v that is never negative."""
-    return [Term(expr) for column in data.columns for expr in _ratios(column.expr, column.name, data)]
+    ratios = (Term(expr) for column in data.columns for expr in _ratios(column.expr, column.name, data))
+    return list(itertools.islice(ratios, MAX_RATIOS))
 
 
 def _ratios(expr: Expr, name: str, data: Data) -> Iterator[Expr]:
