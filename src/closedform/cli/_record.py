@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from closedform import learned_optimizers, tasks
+from closedform import tasks
 from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, TaskName, app, show
 from closedform.cli._progress import bar
-from closedform.rules import load_rule
+from closedform.learned_optimizers import load_optimizer
 from closedform.trajectories import RecordConfig, record, save_trajectories
 
 
 @app.command("record")
 def record_trajectories(
-    optimizer: Annotated[str, typer.Argument(help="A trained model's file, a rule file, or a library rule.")],
+    optimizer: Annotated[
+        str, typer.Argument(help="A trained model's file, one that ships, a rule file, or a library rule.")
+    ],
     task: TaskName = ["mlp-digits"],  # noqa: B006  (typer reads it, nobody changes it)
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("runs/trajectories.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps of an episode.")] = RecordConfig.steps,
@@ -33,11 +35,9 @@ def record_trajectories(
     """Record an optimizer at work: its features and its updates."""
     wanted = tuple(features.split(",")) if features else None
     config = RecordConfig(steps=steps, episodes=episodes, samples=samples, window=window, features=wanted, seed=seed)
-    path = Path(optimizer)
-    source = learned_optimizers.load_learned_optimizer(path) if path.suffix == ".safetensors" else load_rule(optimizer)
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
     with bar("recording") as progress:
-        found = record(source, chosen, config, on_step=lambda done, total: progress(done, total))
+        found = record(load_optimizer(optimizer), chosen, config, on_step=lambda done, total: progress(done, total))
     save_trajectories(found, out)
     columns = tuple(column.name for column in found.columns)
     summary = {"rows": len(found.updates), "columns": columns, "file": str(out)}

@@ -17,7 +17,7 @@ import torch
 
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import BASELINES, Baseline
-from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
+from closedform.learned_optimizers import LearnedOptimizer, load_optimizer
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
 from closedform.tasks import Params
@@ -138,18 +138,13 @@ def _contender(name: str, given: Optimizer) -> Contender:
         label = BASELINES[given].label if name == given else name
         given = Baseline(BASELINES[given].rule, label, BASELINES[given].lrs)
     if isinstance(given, (str, Path)):
-        given = _load(given)
+        given = load_optimizer(given)
     if isinstance(given, Baseline):
         text = _rule_text(given.rule, given.weight_decay)
         return Contender(name, given.label, "baseline", given.rule, None, given, _digest(text.encode()))
     if isinstance(given, Rule):
         return Contender(name, name, "rule", given, given.lr, None, _digest(_rule_text(given, 0.0).encode()))
     return Contender(name, name, "learned", given, None, None, _digest(_network_bytes(given)))
-
-
-def _load(source: str | Path) -> Rule | LearnedOptimizer:
-    path = Path(source)
-    return load_learned_optimizer(path) if path.suffix == ".safetensors" else load_rule(source)
 
 
 def _rule_text(rule: Rule, weight_decay: float) -> str:

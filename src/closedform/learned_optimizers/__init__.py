@@ -1,7 +1,7 @@
 """Learned optimizers: networks, and rules with trainable constants, behind one pure interface.
 
 ``LEARNED_OPTIMIZERS`` is the table of networks. A new one is a subclass of ``LearnedOptimizer`` in a file of its own,
-and a line here for each size.
+and a line here for each size. Weights that ship with the package are in ``PRETRAINED``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Any
 import torch
 
 from closedform._names import lookup
+from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
+from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
 from closedform.learned_optimizers._recurrent import RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
-from closedform.learned_optimizers._storage import load_network, load_symbolic, save_learned_optimizer
+from closedform.learned_optimizers._storage import load_network, load_recipe, load_symbolic, save_learned_optimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
+from closedform.rules import Rule, load_rule
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     **{name: partial(DM, name, size) for name, size in DM_SIZES.items()},
@@ -31,31 +34,82 @@ LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
 """Name -> function of ``generator``, and of the member's options, that makes a new one."""
 
 
-def get(name: str, *, generator: torch.Generator | None = None, **options: Any) -> LearnedOptimizer:
-    """A new learned optimizer, not meta-trained yet.
+def get(
+    name: str, *, generator: torch.Generator | None = None, pretrained: bool = False, **options: Any
+) -> LearnedOptimizer:
+    """A learned optimizer: a new one, or one whose weights ship with the package.
 
     Args:
-        name: A name in ``LEARNED_OPTIMIZERS``.
+        name: A name in ``LEARNED_OPTIMIZERS``; with ``pretrained`` also one in ``PRETRAINED``.
         generator: Draws its initial weights; torch's global one by default.
+        pretrained: Take the shipped weights, and the options that they were meta-trained with.
         options: The member's own options: ``scale`` of DM and RNNprop (in RNNprop the largest update), ``width`` of
             the MLP (units of its hidden layers).
 
     Raises:
         UnknownNameError: there is no such learned optimizer; the message suggests the nearest.
-        OptionError: an option's value makes no sense.
+        OptionError: an option's value makes no sense, or no weights ship for this one.
     """
-    return lookup("learned optimizer", name, LEARNED_OPTIMIZERS)(generator=generator, **options)
+    if not pretrained:
+        return lookup("learned optimizer", name, LEARNED_OPTIMIZERS)(generator=generator, **options)
+    if options:
+        raise OptionError(f"shipped weights come with their options; leave out {', '.join(options)}")
+    return load_learned_optimizer(name)
 
 
-def load_learned_optimizer(path: str | Path) -> LearnedOptimizer:
-    """Read what ``save_learned_optimizer`` wrote: a network, or a rule as a `SymbolicOptimizer`.
+def load_learned_optimizer(source: str | Path) -> LearnedOptimizer:
+    """Load a learned optimizer.
+
+    Args:
+        source: A name in ``PRETRAINED`` ("rp-si"), or the path of a file that ``save_learned_optimizer`` wrote: a
+            network, or a rule as a `SymbolicOptimizer`.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of a model that this version does not have.
         RuleError: it is a rule file, and malformed.
+        UnknownNameError: not a path, and no learned optimizer of that name; suggests the nearest.
+        OptionError: no weights ship for this one.
     """
-    path = Path(path)
+    path = _network_path(source)
     return load_symbolic(path) if _is_text(path) else load_network(path, LEARNED_OPTIMIZERS)
+
+
+def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
+    """Load what can be recorded or evaluated: a rule as `Rule`, a network as `LearnedOptimizer`.
+
+    Args:
+        source: The path of a network's file (``.safetensors``), a name in ``LEARNED_OPTIMIZERS`` or ``PRETRAINED``,
+            or anything that ``load_rule`` takes.
+
+    Raises:
+        CheckpointError, RuleError: the file is missing, damaged or malformed.
+        UnknownNameError: no rule or network of that name; suggests the nearest.
+        OptionError: no weights ship for the network of that name.
+    """
+    if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
+        return load_learned_optimizer(source)
+    return load_rule(source)
+
+
+def recipe(source: str | Path) -> dict[str, Any]:
+    """How a network was meta-trained, and what it was measured to do; empty if its file does not say.
+
+    Args:
+        source: A name in ``PRETRAINED``, or the path of a network's file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no network, or its recipe is no JSON object.
+        UnknownNameError, OptionError: as ``load_learned_optimizer``.
+    """
+    return load_recipe(_network_path(source))
+
+
+def _network_path(source: str | Path) -> Path:
+    if isinstance(source, Path) or source.endswith((".safetensors", ".json")) or "/" in source:
+        return Path(source)
+    if source not in PRETRAINED:
+        lookup("learned optimizer", source, LEARNED_OPTIMIZERS)
+    return pretrained_file(source)
 
 
 def _is_text(path: Path) -> bool:
@@ -72,6 +126,7 @@ __all__ = [
     "DM",
     "LEARNED_OPTIMIZERS",
     "MLP",
+    "PRETRAINED",
     "LearnedOptimizer",
     "RNNprop",
     "RNNpropSize",
@@ -86,5 +141,7 @@ __all__ = [
     "get",
     "lift_literals",
     "load_learned_optimizer",
+    "load_optimizer",
+    "recipe",
     "save_learned_optimizer",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +25,13 @@ from closedform.rules import load_rule, save_rule
 FORMAT = "closedform.learned_optimizer/1"
 
 
-def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path) -> Path:
+def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path, recipe: Mapping[str, Any] | None = None) -> Path:
     """Write a learned optimizer, atomically: a symbolic one as its rule (JSON), a network as safetensors.
+
+    Args:
+        l2o: The optimizer.
+        path: The file.
+        recipe: Of a network, how it was meta-trained and what it was measured to do: a JSON object, kept in the file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -33,18 +39,32 @@ def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path) -> Path:
     path = Path(path)
     if isinstance(l2o, SymbolicOptimizer):
         return save_rule(l2o.rule(), path)
-    write_tensors(path, l2o.state_dict(), {"format": FORMAT, "description": json.dumps(l2o.describe())})
+    header = {"format": FORMAT, "description": json.dumps(l2o.describe())}
+    if recipe is not None:
+        header["recipe"] = json.dumps(dict(recipe))
+    write_tensors(path, l2o.state_dict(), header)
     return path
 
 
 def load_network(path: Path, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:
     """Read a network of a family; see ``load_learned_optimizer``."""
-    tensors, header = read_tensors(path, "learned optimizer")
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {header.get('format')!r}, not {FORMAT!r}: not a learned optimizer")
+    tensors, header = _read_network(path)
     l2o = _rebuild(path, header.get("description", ""), family)
     load_weights(l2o, tensors, path)
     return l2o
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """How the network in a file was meta-trained; empty if the file does not say.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no network, or its recipe is no JSON object.
+    """
+    _, header = _read_network(path)
+    try:
+        return dict(json.loads(header.get("recipe", "{}")))
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path}: its recipe is not a JSON object") from None
 
 
 def load_symbolic(path: Path) -> SymbolicOptimizer:
@@ -94,6 +114,13 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
         raise CheckpointError(f"cannot read {what} {path}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise CheckpointError(f"{what} {path} is damaged or no safetensors file: {error}") from None
+
+
+def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, header = read_tensors(path, "learned optimizer")
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {header.get('format')!r}, not {FORMAT!r}: not a learned optimizer")
+    return tensors, header
 
 
 def _rebuild(path: Path, description: str, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:

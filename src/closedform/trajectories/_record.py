@@ -15,10 +15,10 @@ from closedform._names import unknown_name_message
 from closedform._version import __version__
 from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
-from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer
+from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, load_optimizer
 from closedform.meta_training._problem import Problem
 from closedform.meta_training._unroll import begin, steps
-from closedform.rules import Rule, load_rule
+from closedform.rules import Rule
 from closedform.tasks import Task
 from closedform.trajectories._columns import column_source, lagged, own_signals, run_source, window_columns
 from closedform.trajectories._sampling import draw_cells, draw_coordinates
@@ -75,7 +75,7 @@ def record(
     """Run an optimizer on tasks and keep what it saw and did.
 
     Args:
-        optimizer: A learned optimizer, a rule, or the name of a library rule.
+        optimizer: A learned optimizer, a rule, or the name of a library rule or of a network that ships.
         tasks: One task or several, or their names.
         config: What to record.
         on_step: Called after every step.
@@ -198,11 +198,12 @@ def _gather(recorder: _Recorder, source: Program) -> Trajectories:
 
 
 def _resolve(optimizer: LearnedOptimizer | Rule | str) -> tuple[LearnedOptimizer, Program | None]:
+    if not isinstance(optimizer, (LearnedOptimizer, Rule)):
+        optimizer = load_optimizer(optimizer)
     if isinstance(optimizer, LearnedOptimizer):
         rule = optimizer.rule() if isinstance(optimizer, SymbolicOptimizer) else None
         return optimizer, rule.program.live if rule else None
-    rule = load_rule(optimizer)
-    return SymbolicOptimizer(rule), rule.program.live
+    return SymbolicOptimizer(optimizer), optimizer.program.live
 
 
 def _task(task: Task | str) -> Task:
