@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -194,13 +195,50 @@ def test_a_diverged_episode_is_counted_and_replaced() -> None:
     assert all(torch.isfinite(value).all() for value in result.optimizer.state_dict().values())
 
 
-def test_a_task_without_finite_losses_ends_in_one_line() -> None:
-    class Hopeless(Broken):
-        def batch(self, split: str, generator: torch.Generator) -> tuple[Tensor, ...]:
-            return (torch.tensor(torch.nan),)
+class Hopeless(Broken):
+    """NaN from the start, or from the first step on."""
 
+    def batch(self, split: str, generator: torch.Generator) -> tuple[Tensor, ...]:
+        self.drawn += 1
+        return (torch.tensor(1.0 if self.drawn <= self.good else torch.nan),)
+
+
+def test_a_task_that_is_nan_from_the_start_ends_at_once() -> None:
+    task = Hopeless(0)
+    with pytest.raises(DivergenceError, match="task 'broken': before any step its loss is nan"):
+        _train(tasks=[task])
+    assert task.drawn == 1
+
+
+def test_a_task_without_finite_windows_ends_in_one_line() -> None:
     with pytest.raises(DivergenceError, match="no window on broken was finite in 50 steps"):
-        _train(config=MetaTrainConfig(steps=1000), tasks=[Hopeless(0)])
+        _train(config=MetaTrainConfig(steps=1000, validate_every=0), tasks=[Hopeless(1)])
+
+
+def test_an_unroll_longer_than_the_horizon_is_the_horizon() -> None:
+    config = dataclasses.replace(SMALL, steps=4, horizon=8)
+    with pytest.warns(UserWarning, match="unroll 30 is longer than the horizon of 'quadratic', 8 steps"):
+        long = meta_train(_network(), [_quadratic()], estimator=TruncatedBPTT(30), config=config)
+    exact = meta_train(_network(), [_quadratic()], estimator=TruncatedBPTT(8), config=config)
+    _check_same(long, exact)
+    assert long.history[-1]["episodes"] == 2 + 2 * 4
+
+
+def test_a_disk_that_fills_during_a_checkpoint_keeps_the_earlier_one(tmp_path: Path) -> None:
+    """Files of this process may not grow past some size: the metrics fit, the checkpoint does not."""
+    with pytest.raises(Interrupted):
+        _train(tmp_path, progress=_stop_after(9))
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 1000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*checkpoint.safetensors: .*; choose another --out"):
+            _train(tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+    _check_same(_train(), _train(tmp_path, resume=True))
 
 
 def test_options_are_checked() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from closedform import tasks
-from closedform.errors import UnknownNameError
+from closedform.errors import OptionError, UnknownNameError
 from closedform.meta_training import TUNING, MetaTrainConfig, TruncatedBPTT, meta_tune
 from closedform.rules import Rule, load_rule
 
@@ -76,6 +76,11 @@ def test_never_worse_in_validation_than_the_rule_given() -> None:
     config = MetaTrainConfig(steps=10, horizon=20, lr=50.0, warmup=0, validate_every=5)
     tuned = meta_tune(adam, [task], config=config)
     assert (tuned.lr, tuned.constants) == (adam.lr, adam.constants)
+
+
+def test_no_tasks() -> None:
+    with pytest.raises(OptionError, match="at least one task"):
+        meta_tune(load_rule("adam"), [])
 
 
 def test_unknown_constant() -> None:

@@ -1,7 +1,8 @@
 """Checkpoints of meta-training: one safetensors file with everything that a run needs to go on as if never stopped.
 
 The header holds, as JSON, what the run is (`describe`) and its counters; the tensors are the meta-parameters, the best
-ones so far, Adam's moments, and every episode under way with the state of its random generator.
+ones so far, Adam's moments, and every slot's episode with the state of its random generators. Of a run on several ranks
+it holds all slots, and any number of ranks that divides them can go on with it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _FREE = ("time_limit", "checkpoint_every")
 
 _PLACES = ("w", "loss", "gradient", "initial")
 """Tensors of a carry that lie on the task's device."""
+_PROGRESS = ("step", "diverged", "bad_in_a_row", "best_step", "best_validation")
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, trainer: Trainer, *, seconds: float, metrics_bytes: int) -> None:
-    """Write a checkpoint, atomically.
+    """Write a checkpoint, atomically, of all ranks' episodes; every rank must call this, and the first one writes.
 
     Args:
         path: The file.
@@ -59,27 +61,17 @@ def write_checkpoint(path: Path, trainer: Trainer, *, seconds: float, metrics_by
     Raises:
         OutputError: it cannot be written.
     """
+    episodes = {f"episode{one.slot}.{key}": value for one in trainer.slots for key, value in _tensors(one).items()}
+    episodes = trainer.ranks.gather(episodes)
+    if not trainer.ranks.first:
+        return
     tensors = {f"model.{key}": value for key, value in trainer.optimizer.state_dict().items()}
     tensors |= {f"best.{key}": value for key, value in trainer.best.items()}
     for index, parameter in enumerate(trainer.parameters):
         tensors |= {f"adam{index}.{key}": value for key, value in trainer.adam.state[parameter].items()}
-    for index, episode in enumerate(trainer.slots):
-        tensors |= {f"episode{index}.{key}": value for key, value in _episode_tensors(episode).items()}
-    progress = {
-        "step": trainer.step,
-        "diverged": trainer.diverged,
-        "bad_in_a_row": trainer.bad_in_a_row,
-        "best_step": trainer.best_step,
-        "best_validation": trainer.best_validation,
-        "episodes": [
-            {key: getattr(episode, key) for key in ("task", "horizon", "slot", "number")} | {"step": episode.carry.step}
-            for episode in trainer.slots
-        ],
-        "seconds": seconds,
-        "metrics_bytes": metrics_bytes,
-    }
+    progress = {key: getattr(trainer, key) for key in _PROGRESS} | {"seconds": seconds, "metrics_bytes": metrics_bytes}
     header = {"format": FORMAT, "run": json.dumps(describe(trainer)), "progress": json.dumps(progress)}
-    write_tensors(path, tensors, header)
+    write_tensors(path, {**tensors, **episodes, "norms": trainer.norms.sums}, header)
 
 
 def restore_checkpoint(path: Path, trainer: Trainer) -> tuple[float, int]:
@@ -108,39 +100,39 @@ def restore_checkpoint(path: Path, trainer: Trainer) -> tuple[float, int]:
 def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
     load_weights(trainer.optimizer, _part(tensors, "model."), path)
     trainer.best = _part(tensors, "best.")
-    for key in ("step", "diverged", "bad_in_a_row", "best_step", "best_validation"):
+    trainer.norms.sums = tensors["norms"]
+    for key in _PROGRESS:
         setattr(trainer, key, progress[key])
     for index, parameter in enumerate(trainer.parameters):
         moments = _part(tensors, f"adam{index}.")
         trainer.adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-    trainer.slots = [
-        _episode(trainer, _part(tensors, f"episode{index}."), counters)
-        for index, counters in enumerate(progress["episodes"])
-    ]
+    begun = any(key.startswith("episode") for key in tensors)
+    trainer.slots = [_episode(trainer, slot, _part(tensors, f"episode{slot}.")) for slot in trainer.own_slots if begun]
 
 
-def _episode_tensors(episode: Episode) -> dict[str, Tensor]:
+def _tensors(episode: Episode) -> dict[str, Tensor]:
     carry = episode.carry
     generators = [carry.generator] if isinstance(carry.generator, torch.Generator) else carry.generator
     tensors = {key: getattr(carry, key) for key in _PLACES}
     tensors["generators"] = torch.stack([generator.get_state() for generator in generators])
+    tensors["counters"] = torch.tensor([episode.task, episode.horizon, episode.number, carry.step])
     if episode.problem.scale is not None:
         tensors["scale"] = episode.problem.scale
     tensors |= {f"state.{key}": value for key, value in carry.state.items()}
     return tensors | {f"memory.{key}": value for key, value in carry.memory.items()}
 
 
-def _episode(trainer: Trainer, tensors: dict[str, Tensor], counters: Mapping[str, int]) -> Episode:
-    task = trainer.tasks[counters["task"]]
+def _episode(trainer: Trainer, slot: int, tensors: dict[str, Tensor]) -> Episode:
+    index, horizon, number, step = tensors["counters"].tolist()
+    task = trainer.tasks[index]
     generators = [torch.Generator() for _ in tensors["generators"]]
     for generator, state in zip(generators, tensors["generators"], strict=True):
         generator.set_state(state.clone())  # of a row in a larger tensor it would read the wrong bytes
     moved = {key: value.to(task.device) if value.dim() else value for key, value in tensors.items()}
     places = {key: moved[key].to(task.device) for key in _PLACES}
     state, memory = _part(moved, "state."), _part(moved, "memory.")
-    carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=counters["step"])
-    problem = make_problem(task, len(generators), moved.get("scale"))
-    return Episode(counters["task"], counters["horizon"], problem, carry, counters["slot"], counters["number"])
+    carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=step)
+    return Episode(index, horizon, make_problem(task, len(generators), moved.get("scale")), carry, slot, number)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from closedform._names import lookup
 from closedform._options import check_count, check_number, check_positive
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import OBJECTIVES
+from closedform.meta_training._totals import NORMALISATIONS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class MetaTrainConfig:
             windows come from all parts of episodes.
         side_by_side: K: optimizees of a slot, on one task and in step: each has its own starting point, random scaling
             and batches. An episode that turns non-finite in one of them ends for all.
+        normalise: How tasks are weighed against each other: a name in ``NORMALISATIONS``.
         objective: The meta-loss: a name in ``OBJECTIVES``.
         random_scaling: s: an episode multiplies each parameter by exp(U(-s, s)); 0 leaves parameters alone.
         clip: Largest norm of a meta-gradient; longer ones are shortened to it.
@@ -45,6 +47,7 @@ class MetaTrainConfig:
     final_lr: float = 0.1
     batch: int = 1
     side_by_side: int = 1
+    normalise: str = "none"
     objective: str = "relative"
     random_scaling: float = 0.0
     clip: float = 1.0
@@ -55,6 +58,7 @@ class MetaTrainConfig:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
+        lookup("normalisation", self.normalise, NORMALISATIONS)
         lookup("objective", self.objective, OBJECTIVES)
         for name, least in {
             "steps": 1,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from closedform.errors import DivergenceError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
@@ -65,6 +66,18 @@ def training_episode(
     scale = _random_scale(tasks[index], config.random_scaling, generators) if config.random_scaling else None
     problem = make_problem(tasks[index], len(generators), scale)
     return Episode(index, horizon, problem, begin(optimizer, problem, together(generators)), slot, number)
+
+
+def check_starts(tasks: Sequence[Task], config: MetaTrainConfig) -> None:
+    """Raise DivergenceError if a task's loss or gradient is not finite before any step was taken."""
+    for task in tasks:
+        problem, generator = Problem(task, SPLIT), generator_for(config.seed, _VALIDATION, 0)
+        loss, gradient = problem.loss_and_grad(problem.start(generator), generator)
+        if not (loss.isfinite().all() and gradient.isfinite().all()):
+            raise DivergenceError(
+                f"task {task.name!r}: before any step its loss is {float(loss):g}, or its gradient not finite; "
+                "check its data and its init"
+            )
 
 
 def validation_groups(tasks: Sequence[Task], config: MetaTrainConfig) -> list[tuple[int, range]]:

@@ -2,22 +2,30 @@
 
 A run in a folder leaves there ``config.json`` (what it is), ``metrics.jsonl`` (a record a meta-step),
 ``checkpoint.safetensors`` and at the end ``model.safetensors``, or ``rule.json`` for a symbolic optimizer.
+
+Under ``torchrun``, or in a process group of its caller, all ranks call `meta_train` with the same arguments, and share
+the work as ``_ranks.py`` says.
 """
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from closedform._files import write_json
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, save_learned_optimizer
 from closedform.meta_training._checkpoint import describe, restore_checkpoint, write_checkpoint
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
+from closedform.meta_training._episodes import check_starts
 from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._metrics import MetricsLog
+from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.tasks import Task
@@ -48,15 +56,18 @@ def meta_train(
         out: Folder for config, metrics, checkpoints and result; None writes nothing. An earlier run there is replaced.
         resume: Go on from the checkpoint in ``out``, if there is one. On the CPU the result is bit for bit that of a
             run that was never stopped.
-        progress: Called after every meta-step.
+        progress: Called after every meta-step, on the first rank.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or of a run with other options.
-        DivergenceError: the losses are never finite.
+        DivergenceError: a task's loss is not finite to begin with, or no loss ever is.
         OutputError: ``out`` cannot be written.
-        OptionError: there are no tasks, or nothing to train.
+        OptionError: see `Trainer`.
     """
-    trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config or MetaTrainConfig())
+    device = next((parameter.device for parameter in optimizer.parameters()), torch.device("cpu"))
+    ranks = Ranks.join(device)
+    trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config or MetaTrainConfig(), ranks)
+    _note_long_windows(trainer)
     run = _Run(trainer, None if out is None else Path(out), resume)
     try:
         return run.to_the_end(progress)
@@ -64,22 +75,38 @@ def meta_train(
         run.log.close()
 
 
+def _note_long_windows(trainer: Trainer) -> None:
+    """Say so if windows are cut to the length of whole episodes."""
+    unroll, config = trainer.estimator.unroll, trainer.config
+    short = [task for task in trainer.tasks if (config.horizon or task.horizon) < unroll]
+    if short and trainer.ranks.first:
+        horizon = config.horizon or short[0].horizon
+        warnings.warn(
+            f"unroll {unroll} is longer than the horizon of {short[0].name!r}, {horizon} steps: a window there is a "
+            "whole episode",
+            stacklevel=3,
+        )
+
+
 class _Run:
     """A trainer with its folder and its clock."""
 
     def __init__(self, trainer: Trainer, out: Path | None, resume: bool) -> None:
         self.trainer = trainer
-        self.out = out
+        self.folder = out
+        self.out = out if trainer.ranks.first else None
         self.start = time.monotonic()
+        self.resumed = out is not None and resume and self._checkpoint_path.exists()
         length = 0
-        if out is not None:
-            if resume and self._checkpoint_path.exists():
-                seconds, length = restore_checkpoint(self._checkpoint_path, trainer)
-                self.start -= seconds
-            elif self._checkpoint_path.exists():
+        if self.resumed:
+            seconds, length = restore_checkpoint(self._checkpoint_path, trainer)
+            self.start -= seconds
+        if self.out is not None:
+            if not self.resumed and self._checkpoint_path.exists():
                 self._checkpoint_path.unlink()
-            write_json(out / "config.json", describe(trainer))
-        self.log = MetricsLog(None if out is None else out / "metrics.jsonl", length)
+            write_json(self.out / "config.json", describe(trainer))
+        self.log = MetricsLog(None if self.out is None else self.out / "metrics.jsonl", length)
+        self.log.records = trainer.ranks.from_first(self.log.records)
 
     @property
     def seconds(self) -> float:
@@ -87,7 +114,9 @@ class _Run:
 
     def to_the_end(self, progress: Progress | None) -> MetaTrainResult:
         trainer, config = self.trainer, self.trainer.config
-        if config.validate_every and not self.log.records:
+        if not self.resumed:
+            check_starts(trainer.tasks, config)
+        if config.validate_every and not self.resumed:
             self.log.append({"step": 0, "validation": trainer.validate()})
         while trainer.step < config.steps and not self._out_of_time():
             record = trainer.advance()
@@ -96,7 +125,7 @@ class _Run:
             self.log.append(record)
             if trainer.step % config.checkpoint_every == 0:
                 self._checkpoint()
-            if progress is not None:
+            if progress is not None and trainer.ranks.first:
                 progress({**record, "seconds": self.seconds})
         return self._finish()
 
@@ -112,6 +141,7 @@ class _Run:
         if self.out is not None:
             symbolic = isinstance(trainer.optimizer, SymbolicOptimizer)
             save_learned_optimizer(trainer.optimizer, self.out / (RULE_FILE if symbolic else MODEL_FILE))
+        trainer.ranks.any(False)  # none goes on before the files are there
         return MetaTrainResult(
             optimizer=trainer.optimizer,
             step=trainer.step,
@@ -123,7 +153,7 @@ class _Run:
         )
 
     def _checkpoint(self) -> None:
-        if self.out is not None:
+        if self.folder is not None:
             length = self.log.sync()
             write_checkpoint(self._checkpoint_path, self.trainer, seconds=self.seconds, metrics_bytes=length)
 
@@ -133,9 +163,9 @@ class _Run:
 
     def _out_of_time(self) -> bool:
         limit = self.trainer.config.time_limit
-        return limit is not None and self.seconds >= limit
+        return limit is not None and self.trainer.ranks.any(self.seconds >= limit)
 
     @property
     def _checkpoint_path(self) -> Path:
-        assert self.out is not None
-        return self.out / "checkpoint.safetensors"
+        assert self.folder is not None
+        return self.folder / "checkpoint.safetensors"

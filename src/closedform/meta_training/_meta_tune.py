@@ -11,6 +11,7 @@ from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._meta_train import RULE_FILE, Progress, meta_train
+from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
@@ -41,7 +42,8 @@ def meta_tune(
         rule: The rule.
         tasks: Tasks, of which each episode draws one.
         trainable: Names of the constants to tune, ``"lr"`` among them if wanted; None: all but floors such as eps.
-        estimator: How meta-gradients are estimated; by default ``TruncatedBPTT(TUNING_UNROLL)``.
+        estimator: How meta-gradients are estimated; by default ``TruncatedBPTT``, ``TUNING_UNROLL`` steps at
+            a time or whole episodes if they are shorter.
         config: All other options; by default ``TUNING``.
         out: As for ``meta_train``; the result is ``rule.json`` there.
         resume: As for ``meta_train``.
@@ -55,7 +57,8 @@ def meta_tune(
         UnknownNameError: ``trainable`` names what is no constant of the rule.
     """
     optimizer = SymbolicOptimizer(lift_literals(rule), trainable)
-    estimator, config = estimator or TruncatedBPTT(TUNING_UNROLL), config or TUNING
+    config = config or TUNING
+    estimator = estimator or TruncatedBPTT(min([TUNING_UNROLL, *(config.horizon or task.horizon for task in tasks)]))
     result = meta_train(optimizer, tasks, estimator=estimator, config=config, out=out, resume=resume, progress=progress)
     entry = {
         "tasks": [task.name for task in tasks],
@@ -66,7 +69,7 @@ def meta_tune(
     tuned = optimizer.rule()
     before = tuned.provenance.get("meta_tuning", [])
     tuned = replace(tuned, provenance={**tuned.provenance, "meta_tuning": [*before, entry]}, results={})
-    if out is not None:
+    if out is not None and Ranks.join(optimizer.coordinates.device).first:
         save_rule(tuned, Path(out) / RULE_FILE)
     return tuned
 

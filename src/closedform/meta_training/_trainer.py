@@ -17,8 +17,11 @@ from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._episodes import Episode, training_episode
-from closedform.meta_training._estimator import Estimate, Estimator
+from closedform.meta_training._estimator import Estimator
+from closedform.meta_training._meta_parameters import count, gradients
 from closedform.meta_training._objectives import OBJECTIVES
+from closedform.meta_training._ranks import Ranks
+from closedform.meta_training._totals import GradientNorms, Totals, Window, add_up
 from closedform.meta_training._validation import validate
 from closedform.tasks import Task
 
@@ -34,21 +37,34 @@ class Trainer:
         tasks: Tasks, of which each episode draws one.
         estimator: How meta-gradients are estimated.
         config: All other options.
+        ranks: The processes that share the work.
+
+    Raises:
+        OptionError: there are no tasks, nothing to train, an estimator that cannot work with the optimizer, or slots
+            that cannot be split over the ranks.
     """
 
     def __init__(
-        self, optimizer: LearnedOptimizer, tasks: Sequence[Task], estimator: Estimator, config: MetaTrainConfig
+        self,
+        optimizer: LearnedOptimizer,
+        tasks: Sequence[Task],
+        estimator: Estimator,
+        config: MetaTrainConfig,
+        ranks: Ranks | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.tasks = list(tasks)
         self.estimator = estimator
         self.config = config
+        self.ranks = ranks or Ranks()
         self.parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
         if not self.tasks:
             raise OptionError("meta-training needs at least one task")
         if not any(parameter.numel() for parameter in self.parameters):
             raise OptionError(f"{optimizer.name!r} has nothing to train: no meta-parameters, or no trainable constants")
         estimator.check(optimizer)
+        self.own_slots = self.ranks.share(config.batch, "batch")
+        self.norms = GradientNorms(len(self.tasks), config.normalise)
         self.adam = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
         self.step = 0
         self.diverged = 0
@@ -72,65 +88,65 @@ class Trainer:
             DivergenceError: nothing finite came of the last ``PATIENCE`` meta-steps.
         """
         if not self.slots:
-            self.slots = [self._episode(slot, 1) for slot in range(self.config.batch)]
-        estimates = [self._window(index) for index in range(len(self.slots))]
-        finite = [estimate for estimate in estimates if estimate is not None]
-        norm = self._update(finite)
+            self.slots = [self._episode(slot, 1) for slot in self.own_slots]
+        windows = [self._window(index) for index in range(len(self.slots))]
+        begun = sum(episode.number for episode in self.slots)
+        totals = add_up(windows, begun, count(self.optimizer), self.norms, self.ranks)
+        norm = self._update(totals)
         self.step += 1
-        self.bad_in_a_row = 0 if finite else self.bad_in_a_row + 1
+        self.diverged += totals.lost
+        self.bad_in_a_row = 0 if totals.windows else self.bad_in_a_row + 1
         if self.bad_in_a_row >= PATIENCE:
             names = ", ".join(task.name for task in self.tasks)
             raise DivergenceError(
                 f"meta-training stopped at step {self.step}: no window on {names} was finite in {PATIENCE} steps; "
                 "try a smaller lr, or another task"
             )
-        return self._record(finite, norm)
+        return self._record(totals, norm)
 
     def validate(self) -> float:
         """Run the validation episodes, and keep the weights if they are the best so far."""
-        score = validate(self.optimizer, self.tasks, self.config)
+        score = validate(self.optimizer, self.tasks, self.config, self.ranks)
         if score < self.best_validation:
             self.best_validation, self.best_step, self.best = score, self.step, self.weights()
         return score
 
-    def _window(self, index: int) -> Estimate | None:
-        """The next window of one slot, which then moves on; None if something in it is not finite."""
+    def _window(self, index: int) -> Window:
+        """The next window of one slot, which then moves on."""
         episode = self.slots[index]
-        count = min(self.estimator.unroll, episode.left)
+        steps = min(self.estimator.unroll, episode.left)
         objective = OBJECTIVES[self.config.objective]
-        estimate = self.estimator.estimate(self.optimizer, episode.problem, episode.carry, count, objective)
+        estimate = self.estimator.estimate(self.optimizer, episode.problem, episode.carry, steps, objective)
         finite = _all_finite([estimate.value, estimate.losses, estimate.carry.w, *estimate.gradients])
         episode = episode.at(estimate.carry)
-        self.diverged += not finite
         self.slots[index] = episode if finite and episode.left else self._episode(episode.slot, episode.number + 1)
-        return estimate if finite else None
+        return Window(episode.task, estimate if finite else None)
 
     def _episode(self, slot: int, number: int) -> Episode:
         episode = training_episode(self.optimizer, self.tasks, self.config, slot, number)
         return episode.at(self.estimator.start(self.optimizer, episode.carry))
 
-    def _update(self, estimates: list[Estimate]) -> float | None:
-        if not estimates:
+    def _update(self, totals: Totals) -> float | None:
+        """Move the meta-parameters; returns the norm of the meta-gradient before clipping."""
+        if not totals.windows:
             return None
-        for index, parameter in enumerate(self.parameters):
-            parameter.grad = torch.stack([estimate.gradients[index] for estimate in estimates]).mean(0)
+        for parameter, gradient in zip(self.parameters, gradients(self.optimizer, totals.gradient), strict=True):
+            parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.adam.param_groups[0]["lr"] = self.config.lr_at(self.step)
         self.adam.step()
         self.adam.zero_grad()
         return float(norm)
 
-    def _record(self, estimates: list[Estimate], norm: float | None) -> dict[str, Any]:
-        def average(values: list[float]) -> float | None:
-            return sum(values) / len(values) if values else None
-
+    def _record(self, totals: Totals, norm: float | None) -> dict[str, Any]:
+        meta_loss, loss, inner_step = totals.means
         return {
             "step": self.step,
-            "meta_loss": average([float(estimate.value) for estimate in estimates]),
-            "loss": average([float(estimate.losses[-1].mean()) for estimate in estimates]),
-            "inner_step": estimates[0].carry.step if estimates else None,
+            "meta_loss": meta_loss,
+            "loss": loss,
+            "inner_step": None if inner_step is None else round(inner_step),
             "gradient_norm": norm,
-            "episodes": sum(episode.number for episode in self.slots),
+            "episodes": totals.episodes,
             "diverged": self.diverged,
         }
 

@@ -11,13 +11,14 @@ from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._episodes import validation_episode, validation_groups
 from closedform.meta_training._objectives import TINY
+from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._unroll import run
 from closedform.tasks import Task
 
 
 @torch.no_grad()
-def validate(optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig) -> float:
-    """Run the validation episodes.
+def validate(optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, ranks: Ranks) -> float:
+    """Run the validation episodes, each on one of the ranks.
 
     Returns:
         The mean loss of an episode's last tenth; the mean over a task's episodes, since an optimizer that fails now and
@@ -25,11 +26,11 @@ def validate(optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTra
         diverged.
     """
     finals = torch.zeros(len(tasks), dtype=torch.float64)
-    for index, numbers in validation_groups(tasks, config):
+    for index, numbers in validation_groups(tasks, config)[ranks.rank :: ranks.size]:
         episode = validation_episode(optimizer, tasks, config, index, numbers)
         losses, _ = run(optimizer, episode.problem, episode.carry, episode.horizon)
         finals[index] += losses[-max(1, episode.horizon // 10) :].mean(0).sum().cpu()
-    return _geometric_mean((finals / config.validation_episodes).tolist())
+    return _geometric_mean((ranks.sum(finals) / config.validation_episodes).tolist())
 
 
 def _geometric_mean(values: Sequence[float]) -> float:
