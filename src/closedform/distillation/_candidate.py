@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity, lags, names
+from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity, lags, names, walk
 
 
 @dataclass(frozen=True)
@@ -156,3 +156,15 @@ def put_constants(expr: Expr, values: dict[str, float]) -> Expr:
     if isinstance(expr, Apply):
         return apply(expr.op, *(put_constants(arg, values) for arg in expr.args))
     return Number(values[expr.name]) if isinstance(expr, Symbol) and expr.name in values else expr
+
+
+def floors(expr: Expr) -> Iterator[int]:
+    """Indices of the lifted constants that are added to what an equation divides by, such as eps."""
+    for node in walk(expr):
+        if isinstance(node, Apply) and node.op == "div":
+            below = node.args[1]
+            if isinstance(below, Apply) and below.op == "sqrt":
+                below = below.args[0]
+            if isinstance(below, Apply) and below.op == "add":
+                found = [arg.name for arg in below.args if isinstance(arg, Symbol)]
+                yield from (int(name.removeprefix("cf_")) for name in found if name.startswith("cf_"))

@@ -13,7 +13,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from closedform.distillation._candidate import Candidate, constant_name, lift_constants, put_constants, with_decays
+from closedform.distillation._candidate import (
+    Candidate,
+    constant_name,
+    floors,
+    lift_constants,
+    put_constants,
+    with_decays,
+)
 from closedform.distillation._data import Data
 from closedform.distillation._fit import Fit
 from closedform.distillation._tidy import tidy
@@ -24,6 +31,8 @@ DIGITS = (3, 4, 5, 6)
 MAX_DAMPING = 1e6
 CONVERGED = 1e-6
 """Share of the squared error whose gain no longer pays for another step."""
+FLOOR = 1e-8
+"""The usual eps of hand-designed optimizers."""
 ROUNDING_LOSS = 1e-3
 """Share by which rounding may raise the training error."""
 
@@ -121,11 +130,21 @@ def reductions(expr: Expr) -> Iterator[Expr]:
 def round_constants(candidate: Candidate, data: Data) -> Candidate:
     """The candidate with as few significant digits as cost next to nothing on the training rows."""
     limit = data.error(candidate, data.train) * (1 + ROUNDING_LOSS) + 1e-9
+    usual = _with_usual_floors(candidate)
+    if data.error(usual, data.train) <= limit:
+        candidate = usual
     for digits in DIGITS:
         rounded = _rounded(candidate, digits)
         if data.error(rounded, data.train) <= limit:
             return rounded
     return candidate
+
+
+def _with_usual_floors(candidate: Candidate) -> Candidate:
+    """The candidate with the eps that everyone writes: what the data cannot tell from it is most likely it."""
+    lifted, values = lift_constants(candidate.expr)
+    known = {constant_name(k): value for k, value in enumerate(values)}
+    return replace(candidate, expr=put_constants(lifted, known | {constant_name(k): FLOOR for k in floors(lifted)}))
 
 
 def _rounded(candidate: Candidate, digits: int) -> Candidate:

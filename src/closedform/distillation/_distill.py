@@ -48,8 +48,8 @@ PRUNE_TOLERANCE = 0.02
 """R^2 that pruning may cost in all."""
 NEEDS_NETWORKS = 0.01
 """1 - R^2 above which small networks are fitted too."""
-SOLVED = 1e-9
-"""1 - R^2 at which no search is needed any more."""
+SOLVED, NEEDS_SEARCH = 1e-9, 1e-6
+"""1 - R^2 at which no further stage is needed, and above which the engine, in single precision, can improve on it."""
 QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
 """Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
 QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
@@ -151,7 +151,7 @@ class _Distillation:
                 self.report(stage)
         if self.pool.least_error > NEEDS_NETWORKS:
             self.fit_networks()
-        if self.pool.least_error > SOLVED:
+        if self.pool.least_error > NEEDS_SEARCH:
             self.search(engine)
         self.refine()
         self.prune(engine)

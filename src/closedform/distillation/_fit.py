@@ -18,6 +18,7 @@ from closedform.distillation._candidate import (
     Average,
     Candidate,
     constant_name,
+    floors,
     lift_constants,
     put_constants,
     with_decays,
@@ -30,6 +31,8 @@ STEP = 1e-6
 """Difference for derivatives, in units of a constant's size."""
 SHORTEST, LONGEST = 0.05, 0.9999
 """Decays that a fit may reach."""
+LEAST_FLOOR = 1e-6
+"""Share of its size at the start that a floor such as eps keeps at least."""
 LARGEST_MOVE = 1.0
 """How far a decay may move in one step, in the logarithm of d/(1 - d)."""
 RECURRENT_STEP = 1e-3
@@ -65,6 +68,7 @@ class Fit:
         self._recurrences = exprs
         least = SMALLEST if exprs else 0.0
         self._units = [max(abs(value), least) for value in self._start]
+        self._floors = [index for index in floors(self._expr) if self._start[index] > 0]
         self._decays = [name for name, average in self._candidate.averages.items() if average.kind != "sum"]
         self.size = len(self._start) + len(self._decays)
         self._tape = Tape([self._expr])
@@ -77,8 +81,13 @@ class Fit:
         return replace(self._candidate, expr=expr, averages=self._averages(x), recurrences=recurrences)
 
     def moved(self, x: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """``x - step``, with no decay moved too far at once nor past its bounds, where it would be stuck."""
+        """``x - step``, but for bounds.
+
+        No decay is moved too far at once, nor past its bounds, where it would be stuck; and what keeps a denominator
+        off 0 stays positive, coming at most half way down at once.
+        """
         place = x - step
+        place[self._floors] = np.maximum(place[self._floors], x[self._floors] / 2 - (1 - LEAST_FLOOR) / 2)
         first = len(self._start)
         place[first:] = np.clip(place[first:], x[first:] - LARGEST_MOVE, x[first:] + LARGEST_MOVE)
         odds = np.array([_odds(self._candidate.averages[name].decay) for name in self._decays])

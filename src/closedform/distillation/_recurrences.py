@@ -7,8 +7,8 @@ Four searches, cheapest first, each over whole sequences of gradients (`Screen`)
 - **signs**: where the update only ever has one size: Lion, signed momentum;
 - **adaptive**: an average over the root of another: Adam, RMSProp, AdaBelief and their kin.
 
-What they find is fitted to the training rows, decays included. The first that explains the update entirely ends the
-stage.
+Where the parameter was recorded too, the best forms are also tried with a multiple of it added. What they find is
+fitted to the training rows, decays included. The first that explains the update entirely ends the stage.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from closedform.distillation._data import Data
 from closedform.distillation._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation._signs import signs
 from closedform.distillation._sums import best_pairs, best_singles, weighted_sum
-from closedform.distillation._terms import Term, assemble, choose
-from closedform.lang import Symbol
+from closedform.distillation._terms import Term, assemble, choose, with_expr
+from closedform.lang import Number, Symbol, apply
 
 EXACT = 1e-9
 """1 - R^2 at which an update counts as explained; recordings are in single precision."""
+PARAMETER = "w"
 LAGS = 20
 """Steps that weighted sums of past gradients look back (the paper's windows)."""
 LAG_TERMS = 12
@@ -51,17 +52,34 @@ def recurrences(data: Data, config: DistillConfig) -> Iterator[Candidate]:
     if screen.silent:
         return
     adaptive = Adaptive(screen)
-    searches = (memory(screen), lag_sums(screen), signs(screen), adaptive.ratios(), adaptive.inside(), adaptive.mixed())
-    for starts in searches:
+    for starts in (
+        *(memory(screen), lag_sums(screen), signs(data, screen)),
+        *(adaptive.ratios(), adaptive.inside(), adaptive.mixed()),
+    ):
         fitted = [refine(start, screen.data, STEPS, ROWS) for start in starts]
         yield from fitted
-        fitted.sort(key=functools.partial(screen.data.error, part=screen.data.train))
-        for candidate in fitted[:FULL_FITS]:
-            if screen.data.error(candidate, screen.data.train) <= CLOSE:
-                candidate = refine(candidate, data)
-                yield candidate
-                if data.error(candidate, data.train) <= EXACT:
-                    return
+        for candidate in _worth_more(fitted, data, screen):
+            candidate = refine(candidate, data)
+            yield candidate
+            if data.error(candidate, data.train) <= EXACT:
+                return
+
+
+def _worth_more(fitted: list[Candidate], data: Data, screen: Screen) -> Iterator[Candidate]:
+    """The forms of a search to fit to all rows at once."""
+    error = functools.partial(screen.data.error, part=screen.data.train)
+    for candidate in sorted(fitted, key=error)[:FULL_FITS]:
+        if error(candidate) <= CLOSE:
+            yield candidate
+        if PARAMETER in data.train.columns:
+            yield with_decay(candidate, data)
+
+
+def with_decay(candidate: Candidate, data: Data) -> Candidate:
+    """The candidate and a multiple of the parameter: weight decay."""
+    left, w = data.train.y - data.predict(candidate, data.train), data.train.columns[PARAMETER]
+    share = float(left @ w / (w @ w).clamp_min(1e-300))
+    return with_expr(candidate, apply("add", candidate.expr, apply("mul", Number(share), Symbol(PARAMETER))))
 
 
 def memory(screen: Screen) -> Iterator[Candidate]:

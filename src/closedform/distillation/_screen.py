@@ -22,10 +22,6 @@ SIGNAL = "g"
 """The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
 STAGE = "recurrences"
 """What the search over it is called."""
-SEQUENCES = 48
-"""Sequences that are looked at."""
-CELLS = 60_000
-"""Cells at most; long episodes are cut short."""
 DECAYS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 """The grid, about even in log(d/(1 - d)); what a fit starts from."""
 
@@ -35,14 +31,16 @@ class Screen:
 
     Args:
         data: The data; its episodes must be there, and the gradient among its signals.
+        sequences: How many, at most.
+        cells: Cells at most; long episodes are cut short.
 
     Attributes:
         data: The same kind of data, of one column: every sequence is an episode, and every step before anything that
             is not finite a row.
     """
 
-    def __init__(self, data: Data) -> None:
-        recording = _sequences(data.train)
+    def __init__(self, data: Data, sequences: int = 48, cells: int = 60_000) -> None:
+        recording = _sequences(data.train, sequences, cells)
         finite = torch.isfinite(recording.episode_updates + recording.gradients).to(torch.int64).cumprod(dim=1)
         part = Part(recording, recording.columns, finite.flatten().nonzero().squeeze(1))
         self.data = replace(data, trajectories=recording, columns=recording.columns, train=part, test=part)
@@ -82,14 +80,14 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
     return [replace(start, decay=decay) for decay in DECAYS]
 
 
-def _sequences(part: Part) -> Trajectories:
+def _sequences(part: Part, sequences: int, cells: int) -> Trajectories:
     """Sequences that the rows lie on, evenly chosen of those that are not all 0: each an episode of one coordinate."""
     episode, coordinate, step = part.cells
     pairs = torch.unique(torch.stack([episode, coordinate]), dim=1)
     pairs = pairs[:, torch.from_numpy(part.signals[SIGNAL])[pairs[0], pairs[1]].ne(0).any(dim=1)]
-    picks = torch.linspace(0, max(pairs.shape[1] - 1, 0), min(SEQUENCES, pairs.shape[1])).round().to(torch.int64)
+    picks = torch.linspace(0, max(pairs.shape[1] - 1, 0), min(sequences, pairs.shape[1])).round().to(torch.int64)
     first, third = pairs[:, picks]
-    count, steps = len(picks), min(int(step.max()) + 1, CELLS // max(len(picks), 1))
+    count, steps = len(picks), min(int(step.max()) + 1, max(cells // max(len(picks), 1), 1))
 
     def cut(values: Tensor) -> Tensor:
         return values[first, :steps, third].unsqueeze(2)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from closedform.distillation._candidate import Average, Candidate
+from closedform.distillation._data import Data
 from closedform.distillation._screen import DECAYS, SIGNAL, STAGE, Screen
 from closedform.lang import Expr, Number, Symbol, apply
 
@@ -23,7 +24,9 @@ ONE_SIZE = 1e-3
 """Share by which the sizes of updates other than 0 may differ."""
 ZOOMS, PLACES = 8, 9
 """Times that the decay is searched again, around the best so far, and at how many places each time."""
-ROUNDING = 1e-4
+WHOLE_SEQUENCES, WHOLE_CELLS = 1000, 200_000
+"""What the last looks are at: the more cells, the better d and c are known."""
+ROUNDING = 2e-5
 """Share of the cells that a shorter decay or weight may contradict beyond the best."""
 
 
@@ -35,41 +38,50 @@ class _Fit:
     high: float
 
 
-def signs(screen: Screen) -> Iterator[Candidate]:
+def signs(data: Data, screen: Screen) -> Iterator[Candidate]:
     """The sign of the gradient, and of it with the best average; nothing where updates have several sizes."""
     sizes = np.abs(screen.y[screen.y != 0])
-    if not len(sizes) or sizes.max() - sizes.min() > ONE_SIZE * sizes.max():
+    if sizes.max() - sizes.min() > ONE_SIZE * sizes.max():
         return
-    size, gradient = float(np.median(sizes)), Symbol(SIGNAL)
-    yield _candidate(size, gradient, {})
-    best = _best_decay(screen)
-    best = _rounded(best, screen)
+    size = float(np.median(sizes))
+    yield _candidate(size, Symbol(SIGNAL), {})
+    width, best = _narrowed(screen, None, 1.0)
+    whole = Screen(data, WHOLE_SEQUENCES, WHOLE_CELLS)
+    best = _rounded(_narrowed(whole, best, width)[1], whole)
     average = Average(SIGNAL, best.decay)
-    weight, averages = _shortest(best.low, best.high), {average.label: average}
-    mean = Symbol(average.label)
-    if weight:
-        yield _candidate(size, apply("add", mean, apply("mul", Number(weight), gradient)), averages)
-    yield _candidate(size, mean, averages)
+    for inner in (Symbol(average.label), _inner(best, Symbol(average.label))):
+        yield _candidate(size, inner, {average.label: average})
 
 
 def _candidate(size: float, inner: Expr, averages: dict[str, Average]) -> Candidate:
     return Candidate(apply("mul", Number(-size), apply("sign", inner)), averages, stage=STAGE)
 
 
-def _best_decay(screen: Screen) -> _Fit:
-    places = [math.log(decay / (1 - decay)) for decay in DECAYS]
-    width = 1.0
-    best = min((_best_weight(_decay(x), screen) for x in places), key=lambda fit: fit.contradictions)
+def _inner(best: _Fit, mean: Expr) -> Expr:
+    """M + c*g, or Lion's b1*m + (b2 - b1)*g if b1 is the shorter number."""
+    weight = _shortest(best.low, best.high)
+    if not weight:
+        return mean
+    inner = _shortest(best.decay / (1 + best.high), best.decay / (1 + best.low)) if best.low > 0 else 0.0
+    if not 0 < inner < best.decay or len(f"{weight:g}".lstrip("-0.")) <= len(f"{inner:g}".lstrip("0.")):
+        return apply("add", mean, apply("mul", Number(weight), Symbol(SIGNAL)))
+    interpolated = apply("mul", Number(round(best.decay - inner, 12)), Symbol(SIGNAL))
+    return apply("add", apply("mul", Number(inner), mean), interpolated)
+
+
+def _narrowed(screen: Screen, start: _Fit | None, width: float) -> tuple[float, _Fit]:
+    """The decay that the fewest cells contradict, from all of the grid or from a start on; and how well it is known."""
+    best = start or min((_best_weight(decay, screen) for decay in DECAYS), key=lambda fit: fit.contradictions)
     for _ in range(ZOOMS):
         centre = math.log(best.decay / (1 - best.decay))
         tried = [_best_weight(_decay(x), screen) for x in np.linspace(centre - width, centre + width, PLACES)]
-        least = min(tried, key=lambda fit: fit.contradictions).contradictions
+        least = min(fit.contradictions for fit in tried)
         level = [fit for fit in tried if fit.contradictions == least]
         best = level[len(level) // 2]  # of equally good ones, which lie side by side, the one in the middle
-        if least == 0 and len(level) > 2:
+        if len(level) > 2:
             break
         width *= 2.5 / (PLACES - 1)
-    return best
+    return width, best
 
 
 def _decay(x: float) -> float:
