@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from closedform.cli import app
-from closedform.learned_optimizers import load_learned_optimizer
+from closedform.learned_optimizers import PRETRAINED, load_learned_optimizer
 
 RUNNER = CliRunner()
 SHORT = ("--task", "quadratic", "--steps", "3", "--horizon", "8", "--validation-episodes", "1")
@@ -41,12 +41,21 @@ def error_of(*arguments: object) -> str:
 def test_options_reach_the_configuration(command: str, subject: str, tmp_path: Path) -> None:
     options = ("--lr", "0.02", "--final-lr", "0.5", "--warmup", "1", "--batch", "2", "--side-by-side", "2")
     more = ("--objective", "log", "--random-scaling", "0.5", "--clip", "2", "--validate-every", "2", "--unroll", "4")
+    more += ("--normalise", "gradient-norm")
     text = json.dumps(config_of(command, subject, tmp_path, *options, *more))
     for entry in (
         *('"lr": 0.02', '"final_lr": 0.5', '"warmup": 1', '"batch": 2', '"side_by_side": 2', '"objective": "log"'),
         *('"random_scaling": 0.5', '"clip": 2.0', '"validate_every": 2', '"unroll": 4', '"horizon": 8'),
+        '"normalise": "gradient-norm"',
     ):
         assert entry in text
+
+
+def test_warnings_are_one_line(tmp_path: Path) -> None:
+    done = invoke("train", "rp-s", *SHORT, "--unroll", "50", "--out", tmp_path)
+    assert done.exit_code == 0
+    assert done.stderr.startswith("warning: unroll 50 is longer than the horizon of 'quadratic', 8 steps")
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_estimators_take_their_own_options(tmp_path: Path) -> None:
@@ -68,6 +77,8 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
     assert before.name == after.name == "rp-s"
     for name, value in before.state_dict().items():
         assert value.equal(after.state_dict()[name])
+    if not PRETRAINED:
+        assert "no weights ship for" in error_of("train", "rp-s", "--pretrained", *SHORT, "--out", tmp_path / "c")
     assert "holds a 'rp-s', not a 'dm'" in error_of("train", "dm", "--init", model, *SHORT, "--out", tmp_path / "c")
 
 

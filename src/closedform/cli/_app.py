@@ -6,9 +6,10 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("_distill", "Distil a recording into rules, or a table of data into equations."),
     "tune": ("_tune", "Meta-tune a rule's constants on tasks."),
     "evaluate": ("_evaluate", "Compare optimizers on tasks over seeds, with baselines of tuned learning rates."),
+    "reproduce": ("_reproduce", "Print one of the paper's tables beside ours."),
     "explain": ("_rules", "Explain a rule: equation, complexity, state cost, LaTeX, and how it answers to gradients."),
     "export": ("_export", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),
@@ -65,7 +67,9 @@ class _Group(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except ClosedFormError as error:
             _say("error", str(error))
             raise typer.Exit(2) from None
@@ -117,6 +121,19 @@ def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:
         typer.echo(json.dumps(finite(value), indent=2))
     else:
         render()
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say what a user can do something about in one line; what is for developers stays out of the way."""
+    if category is UserWarning:
+        _say("warning", str(message))
 
 
 def _say(kind: str, message: str) -> None:

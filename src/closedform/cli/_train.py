@@ -12,7 +12,7 @@ from closedform import learned_optimizers, tasks
 from closedform.cli import _training as options
 from closedform.cli._app import STDOUT, DataDir, Device, JsonFlag, Out, Resume, Seed, TaskName, app, show
 from closedform.errors import CheckpointError
-from closedform.learned_optimizers import LEARNED_OPTIMIZERS, LearnedOptimizer, load_learned_optimizer
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, PRETRAINED, LearnedOptimizer, load_learned_optimizer
 from closedform.meta_training import MetaTrainConfig, MetaTrainResult, meta_train
 
 DEFAULT = "rp-si"
@@ -25,9 +25,10 @@ def train(
     ] = None,
     task: TaskName = ["mlp-digits"],  # noqa: B006  (typer reads it, nobody changes it)
     out: Out = Path("runs/train"),
-    init: Annotated[
-        Path | None, typer.Option("--init", "--pretrained", help="Start from a trained model's weights (a file).")
-    ] = None,
+    init: Annotated[str | None, typer.Option(help="Start from a trained model's weights: a file.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help=f"Start from weights that ship for: {', '.join(PRETRAINED) or 'none'}.")
+    ] = False,
     estimator: options.EstimatorName = "truncated-bptt",
     unroll: options.Unroll = None,
     std: options.Std = None,
@@ -42,6 +43,7 @@ def train(
     batch: options.Batch = MetaTrainConfig.batch,
     side_by_side: options.SideBySide = MetaTrainConfig.side_by_side,
     objective: options.ObjectiveName = MetaTrainConfig.objective,
+    normalise: options.Normalise = MetaTrainConfig.normalise,
     random_scaling: options.RandomScaling = MetaTrainConfig.random_scaling,
     clip: options.Clip = MetaTrainConfig.clip,
     validate_every: options.ValidateEvery = MetaTrainConfig.validate_every,
@@ -67,6 +69,7 @@ def train(
         batch=batch,
         side_by_side=side_by_side,
         objective=objective,
+        normalise=normalise,
         random_scaling=random_scaling,
         clip=clip,
         seed=seed,
@@ -77,7 +80,7 @@ def train(
     chosen = options.make_estimator(
         estimator, unroll=unroll, std=std, pairs=pairs, coordinates=coordinates, second_order=second_order
     )
-    model = _model(optimizer, init, seed)
+    model = _model(optimizer, (optimizer or DEFAULT) if pretrained else init, seed)
     trained_on = [tasks.get(name, data_dir=data_dir).to(device) for name in task]  # refuses a device that is not there
     with options.followed("meta-training", steps, out, tensorboard) as follow:
         result = meta_train(
@@ -93,7 +96,7 @@ def train(
     show(found, json, lambda: _print(found))
 
 
-def _model(name: str | None, init: Path | None, seed: int) -> LearnedOptimizer:
+def _model(name: str | None, init: str | None, seed: int) -> LearnedOptimizer:
     if init is None:
         return learned_optimizers.get(name or DEFAULT, generator=torch.Generator().manual_seed(seed))
     model = load_learned_optimizer(init)

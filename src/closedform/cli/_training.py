@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +11,10 @@ import typer
 
 from closedform._names import lookup
 from closedform.cli._app import RANK
+from closedform.cli._given import given_to
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
-from closedform.meta_training import ESTIMATORS, OBJECTIVES, Estimator
-
-
-def _options_of(make: Callable[..., Estimator]) -> tuple[str, ...]:
-    return tuple(inspect.signature(make).parameters)
-
-
-_ESTIMATOR_OPTIONS = "; ".join(f"{name}: {', '.join(_options_of(make))}" for name, make in ESTIMATORS.items())
+from closedform.meta_training import ESTIMATORS, NORMALISATIONS, OBJECTIVES, Estimator
 
 TimeLimit = Annotated[float | None, typer.Option(help="Stop early after so many seconds.")]
 EstimatorName = Annotated[
@@ -42,6 +35,7 @@ Horizon = Annotated[int | None, typer.Option(help="Steps of an episode; the task
 Batch = Annotated[int, typer.Option(help="Episodes whose meta-gradients are averaged.")]
 SideBySide = Annotated[int, typer.Option(help="Optimizees of an episode, trained in step.")]
 ObjectiveName = Annotated[str, typer.Option("--objective", help=f"The meta-loss: {', '.join(OBJECTIVES)}.")]
+Normalise = Annotated[str, typer.Option(help=f"Weigh several tasks against each other: {', '.join(NORMALISATIONS)}.")]
 RandomScaling = Annotated[float, typer.Option(help="Multiply each parameter by exp(U(-s, s)); 0: not at all.")]
 Clip = Annotated[float, typer.Option(help="Largest norm of a meta-gradient.")]
 ValidateEvery = Annotated[int, typer.Option(help="Meta-steps between validations; 0: never.")]
@@ -57,13 +51,7 @@ def make_estimator(name: str, **given: Any) -> Estimator:
         OptionError: it has no such option, or the value makes no sense.
     """
     make = lookup("estimator", name, ESTIMATORS)
-    chosen = {option: value for option, value in given.items() if value is not None and value is not False}
-    known = _options_of(make)
-    for option in chosen:
-        if option not in known:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in known) or "none"
-            raise OptionError(f"the estimator {name} has no option --{option.replace('_', '-')}; its options: {flags}")
-    return make(**chosen)
+    return make(**given_to(make, f"the estimator {name}", **given))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._pes import PES
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
+from closedform.meta_training._totals import NORMALISATIONS
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.meta_training._unroll import Carry, Step, begin, run, steps
 
@@ -30,6 +31,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
 
 __all__ = [
     "ESTIMATORS",
+    "NORMALISATIONS",
     "OBJECTIVES",
     "PES",
     "TUNING",

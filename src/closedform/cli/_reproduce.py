@@ -1,0 +1,34 @@
+"""``closedform reproduce``: the paper's tables beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from closedform._names import lookup
+from closedform.cli._app import RANK, STDOUT, DataDir, JsonFlag, Out, app, show
+from closedform.cli._given import given_to
+from closedform.cli._progress import bar, shortened
+from closedform.reproduce import REPRODUCTIONS
+
+
+@app.command("reproduce")
+def reproduce(
+    table: Annotated[str, typer.Argument(help=f"One of: {', '.join(REPRODUCTIONS)}.")],
+    seeds: Annotated[int | None, typer.Option(help="Seeds; the table's own number by default.")] = None,
+    out: Out = Path("runs/reproduce"),
+    data_dir: DataDir = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Much less of everything: shows that it runs.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Print one of the paper's tables beside ours."""
+    function = lookup("table", table, REPRODUCTIONS)
+    options = given_to(function, f"the table {table}", seeds=seeds, data_dir=data_dir, quick=quick)
+    with bar(table) as progress:
+        found = function(out=out, progress=lambda done, total, text: progress(done, total, shortened(text)), **options)
+    if json and not RANK:
+        typer.echo(found.to_json(), nl=False)
+    else:
+        show(None, False, lambda: STDOUT.print(found.table(), f"written to {out}", sep="\n"))
