@@ -22,6 +22,7 @@ from torch.autograd import forward_ad
 
 from closedform.lang._c_source import math_header
 from closedform.learned_optimizers._base import State
+from closedform.learned_optimizers._recycler import Recycler
 from closedform.optim._native import ALONE, _parallel
 from closedform.optim._native_build import NativeUnavailable, load
 
@@ -74,6 +75,7 @@ class Kernel:
         hidden: Sequence[Tensor],
         cell: Sequence[Tensor],
         scale: float,
+        memory: Recycler,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """One step for K vectors of N parameters.
 
@@ -83,6 +85,7 @@ class Kernel:
             hidden: Hidden states of the layers, [K, H, N] each, or [H, N].
             cell: Cell states, the same.
             scale: What the output is multiplied by.
+            memory: Gives the memory of what is returned.
 
         Returns:
             The update, shaped like a feature, and new hidden and cell states. Everything is float32 and on the CPU.
@@ -90,8 +93,8 @@ class Kernel:
         first = features[0]
         features = [value.contiguous() for value in features]
         hidden, cell = ([value.contiguous() for value in values] for values in (hidden, cell))
-        update = torch.empty_like(features[0])
-        new_hidden, new_cell = ([torch.empty_like(value) for value in values] for values in (hidden, cell))
+        update = memory.empty_like(features[0])
+        new_hidden, new_cell = ([memory.empty_like(value) for value in values] for values in (hidden, cell))
         call = self._call_type(
             stacked=first.shape[0] if first.dim() == 2 else 1,
             count=first.shape[-1],
@@ -130,6 +133,7 @@ class Forward:
         self._shape = shape
         self._parameters = parameters
         self._weights: Tensor | None = None
+        self._memory = Recycler(2 * shape.layers)
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether native code may stand in for torch on these inputs and states."""
@@ -153,7 +157,7 @@ class Forward:
         layers = range(1, self._shape.layers + 1)
         hidden, cell = ([f"{part}{layer}" for layer in layers] for part in ("hidden", "cell"))
         old_hidden, old_cell = ([state[name] for name in names] for names in (hidden, cell))
-        update, new_hidden, new_cell = run(self._weights, rows, old_hidden, old_cell, scale)
+        update, new_hidden, new_cell = run(self._weights, rows, old_hidden, old_cell, scale, self._memory)
         return update, {**dict(zip(hidden, new_hidden, strict=True)), **dict(zip(cell, new_cell, strict=True))}
 
 
