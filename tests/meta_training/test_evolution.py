@@ -21,7 +21,7 @@ from closedform.meta_training import PES, AntitheticES, Estimator, Problem, Prob
 from closedform.meta_training._meta_parameters import gradients, moved, perturbations
 from closedform.meta_training._objectives import OBJECTIVES
 from closedform.meta_training._seeds import window_generator
-from closedform.rules import load_rule
+from closedform.rules import library_names, load_rule
 
 C, HORIZON, UNROLL = 0.13, 12, 3
 SAMPLES = 16
@@ -122,15 +122,15 @@ def test_copies_run_as_they_would_alone(name: str, rows: int | None) -> None:
     assert all(moved_on.state[key].shape == value.shape for key, value in after.state.items())
 
 
-def test_single_precision_stays_single() -> None:
-    optimizer, problem = SymbolicOptimizer(load_rule("adam")), Problem(tasks.get("quadratic"))
-    for estimator in (AntitheticES(3), PES(3)):
-        carry = estimator.start(optimizer, begin(optimizer, problem, torch.Generator().manual_seed(0)))
-        estimate = estimator.estimate(optimizer, problem, carry, 3, OBJECTIVES["log"])
-        assert estimate.carry.w.dtype == torch.float32
-        assert {key: value.dtype for key, value in estimate.carry.state.items()} == {
-            key: value.dtype for key, value in carry.state.items()
-        }
+@pytest.mark.parametrize("name", library_names())
+def test_every_rule_in_single_precision(name: str) -> None:
+    """The unperturbed copy is the optimizer alone, in values and types."""
+    optimizer, problem = SymbolicOptimizer(load_rule(name)), Problem(tasks.get("quadratic"))
+    _, alone = run(optimizer, problem, begin(optimizer, problem, torch.Generator().manual_seed(0)), 3)
+    carry = begin(optimizer, problem, torch.Generator().manual_seed(0))
+    among = AntitheticES(3).estimate(optimizer, problem, carry, 3, OBJECTIVES["log"]).carry
+    for one, other in zip((among.w, *among.state.values()), (alone.w, *alone.state.values()), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("make", [AntitheticES, PES])

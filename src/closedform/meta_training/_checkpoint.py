@@ -128,7 +128,10 @@ def _episode(trainer: Trainer, slot: int, tensors: dict[str, Tensor]) -> Episode
     generators = [torch.Generator() for _ in tensors["generators"]]
     for generator, state in zip(generators, tensors["generators"], strict=True):
         generator.set_state(state.clone())  # of a row in a larger tensor it would read the wrong bytes
-    moved = {key: value.to(task.device) if value.dim() else value for key, value in tensors.items()}
+    steady = ("counters", "generators", "state.sizes")
+    moved = {
+        key: value.to(task.device) if value.dim() and key not in steady else value for key, value in tensors.items()
+    }
     places = {key: moved[key].to(task.device) for key in _PLACES}
     state, memory = _part(moved, "state."), _part(moved, "memory.")
     carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=step)

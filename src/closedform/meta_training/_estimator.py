@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -57,9 +57,9 @@ class Estimator(ABC):
     ) -> Estimate:
         """Run ``count`` steps from ``carry`` and estimate the meta-gradient of ``objective`` over them."""
 
-    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Its name and options, a JSON object."""
+        """Its name and options, a JSON object; by default the fields of the dataclass that it is."""
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
 
 def objective_weights(objective: Objective, losses: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,7 @@ learning (Williams & Zipser 1989); the source of the forward mode for hyperparam
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -79,7 +78,9 @@ class ForwardAccumulation(Estimator):
             shape, state = subset.places.shape, subset.of_state(state)
         rows = count_parameters(optimizer)
         memory["moved"] = carry.w.new_zeros(rows, *shape)
-        memory |= {f"state.{key}": value.new_zeros(rows, *value.shape) for key, value in _moving(state).items()}
+        memory |= {
+            f"state.{key}": value.new_zeros(rows, *value.shape) for key, value in _moving(state, carry.w.device).items()
+        }
         return replace(carry, memory=memory)
 
     @torch.no_grad()
@@ -97,9 +98,6 @@ class ForwardAccumulation(Estimator):
         gradient = products_by_row @ weights.reshape(-1).double()
         carry = replace(after, memory=tangents.memory)
         return Estimate(gradients(optimizer, gradient), value, torch.stack(losses), carry)
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
 
 class _Tangents:
@@ -126,7 +124,7 @@ class _Tangents:
         if self.subset is not None:
             g, w, slopes = (self.subset.of(value) for value in (g, w, slopes))
             state, factor = self.subset.of_state(state), self.subset.factor
-        moving = _moving(state)
+        moving = _moving(state, w.device)
 
         def update(parameters: dict[str, Tensor], moving: State) -> tuple[Tensor, State]:
             inputs = (g.reshape(-1), w.reshape(-1), {**state, **moving})
@@ -142,6 +140,6 @@ class _Tangents:
         return factor * (self.memory["moved"] * slopes).sum(-1)
 
 
-def _moving(state: State) -> State:
-    """What of a state can have a derivative: lengths of tensors cannot."""
-    return {key: value for key, value in state.items() if value.is_floating_point()}
+def _moving(state: State, device: torch.device) -> State:
+    """What of a state can have a derivative, lengths of tensors cannot; all where w is, so that it can be batched."""
+    return {key: value.to(device) for key, value in state.items() if value.is_floating_point()}

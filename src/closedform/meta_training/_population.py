@@ -17,12 +17,16 @@ from closedform.meta_training._unroll import Carry, unroll
 
 
 def copies(carry: Carry, count: int) -> Carry:
-    """A carry repeated: w and all that goes with it have a first axis of ``count`` rows."""
+    """A carry repeated: w and all that goes with it have a first axis of ``count`` rows.
+
+    The step is a row of numbers then, and lies where w does.
+    """
 
     def repeat(value: Tensor) -> Tensor:
         return value.expand(count, *value.shape)
 
-    state = {key: repeat(value) for key, value in carry.state.items()}
+    here = {key: value if value.dim() else value.to(carry.w.device) for key, value in carry.state.items()}
+    state = {key: repeat(value) for key, value in here.items()}
     return replace(carry, w=repeat(carry.w), state=state, loss=repeat(carry.loss), gradient=repeat(carry.gradient))
 
 

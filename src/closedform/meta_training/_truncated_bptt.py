@@ -16,8 +16,7 @@ subset with one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -73,9 +72,6 @@ class TruncatedBPTT(Estimator):
             window = _window_of_subset(optimizer, problem, carry, count, subset)
         value, gradients = window.gradients(optimizer, carry.initial, objective)
         return Estimate(gradients, value, window.losses, window.carry)
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
 
 @dataclass(frozen=True)
