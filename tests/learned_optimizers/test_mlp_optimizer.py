@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from closedform.errors import OptionError
-from closedform.learned_optimizers import MLP, get
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, MLP, get
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "filters": (2, 3, 6), "scalar": ()}
 DECAYS = (0.9, 0.99, 0.999)
@@ -55,7 +55,7 @@ def _by_hand(l2o: MLP, w: Tensor, gradients: list[Tensor]) -> Tensor:
     x = torch.relu(x @ l2o.input_weight.T + l2o.input_bias[:, 0])
     x = torch.relu(x @ l2o.hidden_weight.T + l2o.hidden_bias[:, 0])
     direction, magnitude = (x @ l2o.output_weight.T + l2o.output_bias[:, 0]).unbind(-1)
-    return 0.001 * direction * torch.exp(0.001 * magnitude)
+    return l2o.scale * direction * torch.exp(0.001 * magnitude)
 
 
 @torch.no_grad()
@@ -98,3 +98,10 @@ def test_lengths_make_vectors(generator: torch.Generator) -> None:
 def test_widths_that_make_no_sense(width: object) -> None:
     with pytest.raises(OptionError, match="width must be a whole number from 1 to 1024"):
         get("mlp", width=width)
+
+
+@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS)
+@pytest.mark.parametrize("scale", [0, -1.0, True, float("inf"), "0.1"])
+def test_scales_that_make_no_sense(name: str, scale: object) -> None:
+    with pytest.raises(OptionError, match="scale must be a finite number above 0"):
+        get(name, scale=scale)

@@ -43,8 +43,8 @@ def get(
         name: A name in ``LEARNED_OPTIMIZERS``; with ``pretrained`` also one in ``PRETRAINED``.
         generator: Draws its initial weights; torch's global one by default.
         pretrained: Take the shipped weights, and the options that they were meta-trained with.
-        options: The member's own options: ``scale`` of DM and RNNprop (in RNNprop the largest update), ``width`` of
-            the MLP (units of its hidden layers).
+        options: The member's own options: ``scale`` (in RNNprop the largest update), and of the MLP ``width``, units
+            of its hidden layers.
 
     Raises:
         UnknownNameError: there is no such learned optimizer; the message suggests the nearest.

@@ -23,6 +23,8 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from closedform.errors import OptionError
+
 State: TypeAlias = dict[str, Tensor]
 """What an optimizer remembers between steps; the step t among it."""
 UpdateFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
@@ -41,6 +43,16 @@ def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
     return [size if isinstance(size, int) else math.prod(size) for size in sizes]
 
 
+def check_scale(scale: object) -> None:
+    """Refuse what an output cannot be multiplied by.
+
+    Raises:
+        OptionError: the scale is not a positive number.
+    """
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
+
+
 class LearnedOptimizer(nn.Module, ABC):
     """A learned optimizer; its ``nn.Parameter`` entries are the meta-parameters.
 
@@ -48,8 +60,8 @@ class LearnedOptimizer(nn.Module, ABC):
         name: Its name; for a member of the family, its name in ``LEARNED_OPTIMIZERS``.
         features: Names of its input features, in order.
         state_cost: Buffers a parameter that it keeps between steps.
-        coordinatewise: Whether what it does to a coordinate depends on that coordinate alone; all of its state but the
-            step is then [..., N]. If not, it depends on the coordinate's own parameter tensor alone.
+        coordinatewise: Whether what it does to a coordinate depends on that coordinate alone; the entries of its state
+            are then scalars or [..., N]. If not, it depends on the coordinate's own parameter tensor alone.
         source: Where it comes from: authors, year, title.
     """
 

@@ -8,7 +8,6 @@ network, each with hidden states of its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.errors import OptionError
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale
 from closedform.learned_optimizers._inputs import InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
 from closedform.learned_optimizers._native_lstm import Forward, Shape
@@ -61,8 +59,7 @@ class RecurrentOptimizer(LearnedOptimizer):
 
     def __init__(self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float) -> None:
         super().__init__()
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-            raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
+        check_scale(scale)
         self.name = name
         self.size = size
         self.scale = scale
