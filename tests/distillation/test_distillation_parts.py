@@ -19,7 +19,7 @@ from closedform.distillation._tape import run_recurrences
 from closedform.distillation._terms import choose
 from closedform.distillation._tidy import tidy
 from closedform.errors import CheckpointError
-from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, initial_memory, parse, step, to_text
+from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, initial_memory, parse, step, to_text, walk
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories, column_source
 
@@ -147,6 +147,29 @@ CANDIDATES = {
     "two averages of one signal": Candidate(
         parse("-0.2*a + 0.3*b"), {"a": Average("g", 0.8), "b": Average("g", 0.95), "unused": Average("g", 0.5)}
     ),
+    "bias-corrected": Candidate(
+        parse("-0.1*(m/(sqrt(v) + 0.01)) + 0.2*a"),
+        {
+            "m": Average("g", 0.9, corrected=True),
+            "v": Average("g", 0.99, "square", corrected=True),
+            "a": Average("m_tilde", 0.5, corrected=True),
+        },
+    ),
+    "about a mean": Candidate(
+        parse("-0.1*(m/(sqrt(s) + 0.01))"),
+        {
+            "s": Average("g", 0.99, "square", corrected=True, about=Average("g", 0.9)),
+            "m": Average("g", 0.9, corrected=True),
+        },
+    ),
+    "about a mean that is not read": Candidate(
+        parse("g/(sqrt(s) + 0.01)"),
+        {"s": Average("g", 0.99, "square", about=Average("g", 0.9)), "m": Average("g", 0.9)},
+    ),
+    "a peak and a sum": Candidate(
+        parse("0.1*g/(u + 0.01) + m_tilde/(sqrt(total) + 0.1) + lag(g, 7)"),
+        {"u": Average("g", 0.9, "abs", kind="peak"), "total": Average("g", 0.5, "square", kind="sum")},
+    ),
     "gates": Candidate(
         parse("0.01*tanh(4*s1 - 0.7*s2 + g_tilde)"),
         {},
@@ -156,6 +179,17 @@ CANDIDATES = {
             "s2": parse("0.9*prev(s2) + 0.1*g_tilde"),
         },
     ),
+}
+
+
+STATE_COSTS = {
+    "average": 3,
+    "two averages of one signal": 2,
+    "bias-corrected": 5,
+    "about a mean": 2,
+    "about a mean that is not read": 2,
+    "a peak and a sum": 11,
+    "gates": 4,
 }
 
 
@@ -177,7 +211,29 @@ def test_a_composed_rule_does_what_its_equation_says(name: str, make_recording: 
     episode, coordinate, now = part.cells
     torch.testing.assert_close(data.predict(candidate, part), ran[episode, now, coordinate], rtol=1e-5, atol=1e-6)
     assert Rule.from_json(rule.to_json()) == rule
-    assert rule.state_cost == {"average": 3, "two averages of one signal": 2, "gates": 4}[name]
+    assert rule.state_cost == STATE_COSTS[name]
+
+
+def test_fitted_decays_stay_tied_and_floors_positive(make_recording: MakeRecording) -> None:
+    rule = Rule.parse(
+        "about",
+        "-0.1*m/sqrt(s + 0.01)",
+        state={"m": "0.8*m + 0.2*g"},
+        where={"s": "0.95*prev(s) + 0.05*square(g - m)"},
+    )
+    data = data_of(recorded(rule, make_recording))
+    spread = Average("g", 0.9, "square", about=Average("g", 0.7))
+    fitted = refine(Candidate(parse("-0.2*(m/sqrt(s + 0.1))"), {"m": Average("g", 0.7), "s": spread}), data, 40)
+    found = fitted.averages["s"]
+    assert found.about == fitted.averages["m"]
+    assert (found.about.decay, found.decay) == (pytest.approx(0.8, abs=1e-6), pytest.approx(0.95, abs=1e-6))
+    unidentified = data_of(make_recording(lambda g: g(0) / g(1).abs(), window=1))
+    (floor,) = {
+        node.value
+        for node in walk(refine(Candidate(parse("g/(abs(prev(g)) + 0.3)")), unidentified, 60).expr)
+        if isinstance(node, Number)
+    }
+    assert 0 < floor < 1e-3
 
 
 def test_recurrences_run_side_by_side_for_several_constants(generator: torch.Generator) -> None:

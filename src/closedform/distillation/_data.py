@@ -24,6 +24,8 @@ from closedform.trajectories import Column, Trajectories, run_source
 
 MIN_ROWS = 20
 """Fewer rows than this cannot hold out any and say something about a fit."""
+MAX_ROWS = 100_000
+"""More rows than this are thinned out: the constants of an equation do not get better, only slower."""
 KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
@@ -206,6 +208,7 @@ def prepare(trajectories: Trajectories, config: DistillConfig) -> Data:
     if lost:
         notes.append(f"{lost} rows with NaN or infinity left out")
     _check_target(trajectories.updates[finite])
+    finite = _at_most(finite, notes)
     train, test, held_out = _hold_out(trajectories, finite, config)
     columns = _distinct(columns, trajectories, train, notes)
     parts = (Part(trajectories, columns, train), Part(trajectories, columns, test))
@@ -228,6 +231,16 @@ def _usable_columns(trajectories: Trajectories, notes: list[str]) -> tuple[Colum
     if not usable:
         raise DistillationError("no column holds a finite value; record again")
     return tuple(usable)
+
+
+def _at_most(finite: Tensor, notes: list[str]) -> Tensor:
+    """Of the rows that may be used, not more than ``MAX_ROWS``."""
+    rows = finite.nonzero().squeeze(1)
+    if len(rows) <= MAX_ROWS:
+        return finite
+    notes.append(f"{len(rows):,} rows: {MAX_ROWS:,} of them are used, drawn at random")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    return torch.zeros_like(finite).index_fill(0, rows[order[:MAX_ROWS]], True)
 
 
 def _check_target(updates: Tensor) -> None:

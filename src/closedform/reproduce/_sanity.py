@@ -178,11 +178,12 @@ SPACES: dict[str, tuple[int, Callable[[Trajectories, int], HallOfFame]]] = {
 """Search space -> steps that the columns look back, and the search."""
 
 
-def recording_of(target: Target, seed: int, window: int = 0) -> Trajectories:
+def recording_of(target: Target, seed: int, window: int = 0, episodes: int = 8) -> Trajectories:
     """A recording of a target: of its own run on the task, or its updates on another's gradients."""
     if target.replay:
-        return replayed(record("sgd", TASK, seed=seed), target.rule, window=window, standardise=True)
-    return record(target.rule, TASK, features=("g",), window=window, seed=seed)
+        other = record("sgd", TASK, seed=seed, episodes=episodes)
+        return replayed(other, target.rule, window=window, standardise=True)
+    return record(target.rule, TASK, features=("g",), window=window, seed=seed, episodes=episodes)
 
 
 def _score(target: Target, search: tuple[int, Callable[[Trajectories, int], HallOfFame]], seed: int) -> Score:
@@ -215,7 +216,7 @@ def _row(target: Target, space: str, scores: Sequence[Score]) -> SanityRow:
 
 
 def _is_exact(entry: Entry, target: Target, seed: int) -> bool:
-    fresh = recording_of(target, seed + FRESH)
+    fresh = recording_of(target, seed + FRESH, episodes=2)
     found = rule_updates(entry.rule, fresh.gradients.double(), fresh.weights.double())
     truth = fresh.episode_updates.double()
     error = float((found - truth).square().sum() / (truth - truth.mean()).square().sum())

@@ -1,0 +1,165 @@
+"""Hand-designed optimizers are recovered from gradients and updates alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from closedform.distillation import DistillConfig, Entry, distill
+from closedform.distillation._averages import run_average
+from closedform.distillation._candidate import Average
+from closedform.distillation._data import prepare
+from closedform.distillation._recurrences import recurrences
+from closedform.distillation._screen import Screen
+from closedform.distillation._signs import _shortest
+from closedform.distillation._sums import best_pairs
+from closedform.rules import Rule, load_rule
+from closedform.trajectories import Trajectories, record
+
+MakeRecording = Callable[..., Trajectories]
+SHORT = {"steps": 60, "episodes": 3, "samples": 2000, "seed": 1}
+NO_SEARCH = {"generations": 0, "threads": 1}
+
+RECOVERED: dict[str, tuple[str, dict[str, float], str, dict[str, float]]] = {
+    "momentum": ("momentum", {"beta": 0.6}, "-0.025*m", {"d_m": 0.6}),
+    "nesterov": ("nesterov", {}, "-0.01*g - 0.09*m", {"d_m": 0.9}),
+    "adam 0.9": ("adam", {"beta2": 0.9}, "-0.001*(m_hat/(sqrt(v_hat) + 1e-08))", {"d_m": 0.9, "d_v": 0.9}),
+    "adam": ("adam", {}, "-0.001*(m_hat/(sqrt(v_hat) + 1e-08))", {"d_m": 0.9, "d_v": 0.999}),
+    "rmsprop": ("rmsprop", {}, "-0.01*(g/(sqrt(v) + 1e-08))", {"d_v": 0.99}),
+    "adabelief": ("adabelief", {}, "-0.001*(m_hat/sqrt(s_hat + 1e-13))", {"d_m": 0.9, "d_s": 0.999}),
+    "adamax": ("adamax", {}, "-0.002*(m_hat/(u + 1e-08))", {"d_m": 0.9, "d_u": 0.999}),
+    "lion": ("lion", {}, "-0.0001*sign(m + 0.1*g)", {"d_m": 0.99}),
+    "lion, other": ("lion", {"beta1": 0.95, "beta2": 0.98}, "-0.0001*sign(0.95*m + 0.03*g)", {"d_m": 0.98}),
+    "signum": ("signum", {}, "-0.0001*sign(m)", {"d_m": 0.9}),
+}
+
+
+def recovered(recording: Trajectories, **options: Any) -> Entry:
+    return distill(recording, **{**NO_SEARCH, **options}).choose(tolerance=1e-7)
+
+
+def decays(rule: Rule) -> dict[str, float]:
+    return {name: value for name, value in rule.constants.items() if name.startswith("d_")}
+
+
+@pytest.mark.parametrize("case", RECOVERED)
+def test_library_rules_are_recovered_exactly(case: str) -> None:
+    name, constants, equation, expected = RECOVERED[case]
+    original = load_rule(name).with_constants(**constants)
+    recording = record(original, "mlp-digits", features=("g",), **SHORT)
+    entry = recovered(recording)
+    assert (entry.equation, decays(entry.rule), entry.state_cost) == (equation, expected, original.state_cost)
+    assert entry.stage == "recurrences"
+    assert Rule.from_json(entry.rule.to_json()) == entry.rule
+    again = record(entry.rule, "mlp-digits", features=("g",), **SHORT)  # in closed loop
+    size = recording.episode_updates.abs().mean()
+    off = (again.episode_updates - recording.episode_updates)[:, :30].abs().mean()
+    assert off < (0.02 if "sign" in equation else 1e-3) * size
+
+
+def torch_updates(make: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.Tensor]:
+    """A formula for recordings: what an optimizer of torch does with the gradients."""
+
+    def formula(past: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        gradients, updates = past(0).transpose(0, 1), []
+        w = torch.zeros_like(gradients[0], requires_grad=True)
+        optimizer = make([w])
+        for g in gradients:
+            before, w.grad = w.detach().clone(), g.clone()
+            optimizer.step()
+            updates.append(w.detach() - before)
+        return torch.stack(updates, dim=1)
+
+    return formula
+
+
+@pytest.mark.parametrize(
+    ("make", "equation", "expected"),
+    [
+        (
+            lambda w: torch.optim.Adam(w, lr=0.02, betas=(0.8, 0.95), eps=1e-3),
+            "-0.02*(m_hat/(sqrt(v_hat) + 0.001))",
+            {"d_m": 0.8, "d_v": 0.95},
+        ),
+        (lambda w: torch.optim.RMSprop(w, lr=0.05, alpha=0.7, eps=0.1), "-0.05*(g/(sqrt(v) + 0.1))", {"d_v": 0.7}),
+        (lambda w: torch.optim.Adagrad(w, lr=0.1, eps=0.01), "-0.1*(g/(sqrt(sum_square_g) + 0.01))", {}),
+        (lambda w: torch.optim.SGD(w, lr=0.5, momentum=0.75), "-2*m", {"d_m": 0.75}),
+        (lambda w: torch.optim.SGD(w, lr=0.5, momentum=0.8, nesterov=True), "-0.5*g - 2*m", {"d_m": 0.8}),
+    ],
+    ids=["adam", "rmsprop", "adagrad", "momentum", "nesterov"],
+)
+def test_optimizers_of_torch_are_recovered(
+    make_recording: MakeRecording, make: Any, equation: str, expected: dict[str, float]
+) -> None:
+    entry = recovered(make_recording(torch_updates(make)))
+    assert entry.equation == equation
+    assert decays(entry.rule) == pytest.approx(expected, abs=1e-6)
+
+
+def test_weight_decay_is_found_where_the_parameter_was_recorded() -> None:
+    decaying = load_rule("adamw").with_constants(weight_decay=0.3)
+    recording = record(decaying, "mlp-digits", features=("g", "w"), **SHORT)
+    assert recovered(recording).equation == "-0.001*(m_hat/(sqrt(v_hat) + 1e-08)) - 0.0003*w"
+
+
+def test_eleven_lags_and_a_mixture_need_no_recorded_window(make_recording: MakeRecording) -> None:
+    lags = recovered(make_recording(lambda g: sum((1 - 0.1 * k) * g(k) for k in range(11))))
+    assert lags.r2 > 1 - 1e-12
+    assert lags.equation.startswith("g + 0.9*prev(g) + 0.8*lag(g, 2)")
+    assert lags.state_cost == 9
+    mixture = recovered(make_recording(lambda g: g(0) ** 2 + g(1) + 2 * g(2) + torch.exp(g(4)), coordinates=20))
+    assert set(mixture.equation.split(" + ")) == {"square(g)", "prev(g)", "2*lag(g, 2)", "exp(lag(g, 4))"}
+
+
+def test_nothing_is_searched_where_the_gradient_or_averages_are_missing(make_recording: MakeRecording) -> None:
+    other = prepare(make_recording(lambda g: -g(0), features=("m_tilde",)), DistillConfig())
+    assert not list(recurrences(other, DistillConfig()))
+    own = prepare(make_recording(lambda g: -g(0)), DistillConfig())
+    assert not list(recurrences(own, DistillConfig(decays=())))
+    assert list(recurrences(own, DistillConfig()))
+
+
+def test_a_screen_holds_what_comes_before_anything_not_finite(make_recording: MakeRecording) -> None:
+    recording = make_recording(lambda g: -g(0), steps=40)
+    recording.episode_updates[:, 25, 3] = torch.nan
+    screen = Screen(prepare(recording, DistillConfig()))
+    assert len(screen.y) == 3 * (11 * 40 + 25)  # one of four episodes is held out
+    np.testing.assert_array_equal(screen.y, -screen.g)
+    assert np.isfinite(screen.values(Average("g", 0.9, corrected=True))).all()
+
+
+def test_averages_of_every_kind(generator: torch.Generator) -> None:
+    g = torch.randn(2, 30, generator=generator, dtype=torch.float64).numpy()
+    about = Average("g", 0.6)
+    kinds = {
+        "mean": (Average("g", 0.9, "abs"), lambda s, x, m: 0.9 * s + 0.1 * abs(x)),
+        "peak": (Average("g", 0.9, "abs", kind="peak"), lambda s, x, m: np.maximum(0.9 * s, abs(x))),
+        "sum": (Average("g", 0.9, "square", kind="sum"), lambda s, x, m: s + x * x),
+        "about": (Average("g", 0.9, "square", about=about), lambda s, x, m: 0.9 * s + 0.1 * (x - m) ** 2),
+    }
+    for average, recurrence in kinds.values():
+        s, m = np.zeros(2), np.zeros(2)
+        found = run_average(average, {"g": g}, {})
+        for step in range(30):
+            m = 0.6 * m + 0.4 * g[:, step]
+            s = recurrence(s, g[:, step], m)
+            np.testing.assert_allclose(found[:, step], s, rtol=1e-12)
+
+
+def test_the_best_pair_of_columns_is_found(generator: torch.Generator) -> None:
+    table = torch.randn(300, 8, generator=generator, dtype=torch.float64).numpy()
+    y = 0.5 * table[:, 3] - 2 * table[:, 6] + 1e-3 * table[:, 1]
+    pairs = dict(best_pairs(table, y))
+    assert pairs[(3, 6)] == pytest.approx((0.5, -2), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.1, 0.2, 0.0), (0.0996, 0.1003, 0.1), (0.03155, 0.0316, 0.0316), (2.0, 5.0, 4.0), (3.0, float("inf"), 3.0)],
+)
+def test_the_shortest_number_of_an_interval(low: float, high: float, expected: float) -> None:
+    assert _shortest(low, high) == expected
