@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers import LearnedOptimizer, Sizes, State, UpdateFunction
 from closedform.tasks import Batch, Params, Task
 
 
@@ -62,8 +60,8 @@ class LearnedSGD(LearnedOptimizer):
         super().__init__()
         self.lr = torch.nn.Parameter(torch.tensor(lr))
 
-    def init_state(self, w: Tensor, sizes: Sequence[int] | None = None) -> State:
-        assert sizes == [3, 2]
+    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+        assert sizes == [(3,), (2, 1)]
         return {"t": torch.zeros(())}
 
     def bind(self) -> UpdateFunction:

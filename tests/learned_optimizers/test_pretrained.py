@@ -73,8 +73,9 @@ def test_options_come_with_the_weights() -> None:
 def test_rules_and_networks_by_one_function(shipped: RNNprop) -> None:
     assert isinstance(load_optimizer("adam"), Rule)
     assert isinstance(load_optimizer(PRETRAINED["rp-s"]), RNNprop)
-    with pytest.raises(UnknownNameError, match="did you mean 'adam'"):
-        load_optimizer("adamm")
+    for wrong, right in (("adamm", "adam"), ("rp-ss", "rp-s")):
+        with pytest.raises(UnknownNameError, match=f"unknown rule or network '{wrong}': did you mean '{right}'"):
+            load_optimizer(wrong)
 
 
 def test_no_network_has_the_name_of_a_rule() -> None:

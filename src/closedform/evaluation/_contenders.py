@@ -57,7 +57,7 @@ class LearnedRun:
         self._shapes = {name: value.shape for name, value in params.items()}
         self._sizes = [value.numel() for value in params.values()]
         self._w = torch.cat([value.reshape(-1) for value in params.values()])
-        self._state = optimizer.init_state(self._w, self._sizes)
+        self._state = optimizer.init_state(self._w, [*self._shapes.values()])
         self.params = self._views()
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from closedform.learned_optimizers._recurrent import RecurrentOptimizer, Recurre
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
 from closedform.learned_optimizers._storage import load_network, load_recipe, load_symbolic, save_learned_optimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
-from closedform.rules import Rule, load_rule
+from closedform.rules import Rule, library_names, load_rule
 
 LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     **{name: partial(DM, name, size) for name, size in DM_SIZES.items()},
@@ -88,6 +88,8 @@ def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
     """
     if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
         return load_learned_optimizer(source)
+    if isinstance(source, str) and not source.startswith("hub:") and not _is_path(source):
+        lookup("rule or network", source, dict.fromkeys((*library_names(), *LEARNED_OPTIMIZERS, *PRETRAINED)))
     return load_rule(source)
 
 
@@ -105,11 +107,15 @@ def recipe(source: str | Path) -> dict[str, Any]:
 
 
 def _network_path(source: str | Path) -> Path:
-    if isinstance(source, Path) or source.endswith((".safetensors", ".json")) or "/" in source:
+    if isinstance(source, Path) or _is_path(source):
         return Path(source)
     if source not in PRETRAINED:
         lookup("learned optimizer", source, LEARNED_OPTIMIZERS)
     return pretrained_file(source)
+
+
+def _is_path(source: str) -> bool:
+    return source.endswith((".safetensors", ".json")) or "/" in source
 
 
 def _is_text(path: Path) -> bool:

@@ -6,10 +6,10 @@ Of the inputs, 21 are features of the rule language: w, g, three momenta, a seco
 times that, and eleven encodings of time. The other 18 are Adafactor's, three decays of each: means of g^2 over rows and
 over columns, their inverse roots, and g and the momenta divided by the root of what rows and columns say together; for
 a vector both means are its own second moment (``_adafactor.py``). All but time are divided by their root mean square
-over the parameter tensor, so nothing depends on the size of gradients or of the network.
+over the parameter tensor, so that above small floors the size of gradients and parameters does not matter.
 
-Source: Metz et al. 2022, Practical tradeoffs between memory, compute, and performance in learned optimizers, section 5,
-and its released code. The decays, which the paper meta-trains as well, stay at their initial values here: so the
+Source: Metz et al. 2022, Practical tradeoffs between memory, compute, and performance in learned optimizers, and its
+released code. The decays, which the paper meta-trains as well, stay at their initial values here: so the
 features are those of the rule language, and a recording's columns are what the network read.
 """
 
@@ -32,7 +32,7 @@ NORMALISED = ("w", "g", *MOMENTA, "v999", "rsqrt_v999", *(f"{name}_v999" for nam
 TIME = tuple(f"time{scale}" for scale in (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000))
 MAGNITUDE = 0.001
 SCALE = 0.01
-"""Default of what the output is multiplied by. The paper's 0.001 suits its episodes of thousands of steps; in episodes of
+"""Default of what the output is multiplied by. The paper's 0.001 suits its episodes of thousands of steps; in those of
 200 on mlp-digits, 60 meta-steps with it change nothing (loss 2.30), where 100 with 0.01 lead to 0.26."""
 WIDEST = 1024
 FLOOR = 1e-5
