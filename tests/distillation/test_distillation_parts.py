@@ -170,6 +170,9 @@ CANDIDATES = {
         parse("0.1*g/(u + 0.01) + m_tilde/(sqrt(total) + 0.1) + lag(g, 7)"),
         {"u": Average("g", 0.9, "abs", kind="peak"), "total": Average("g", 0.5, "square", kind="sum")},
     ),
+    "the largest average so far": Candidate(
+        parse("g/(sqrt(top) + 0.1)"), {"top": Average("g", 0.9, "square", corrected=True, kind="top")}
+    ),
     "gates": Candidate(
         parse("0.01*tanh(4*s1 - 0.7*s2 + g_tilde)"),
         {},
@@ -183,13 +186,8 @@ CANDIDATES = {
 
 
 STATE_COSTS = {
-    "average": 3,
-    "two averages of one signal": 2,
-    "bias-corrected": 5,
-    "about a mean": 2,
-    "about a mean that is not read": 2,
-    "a peak and a sum": 11,
-    "gates": 4,
+    **{"average": 3, "two averages of one signal": 2, "bias-corrected": 5, "about a mean": 2, "gates": 4},
+    **{"about a mean that is not read": 2, "a peak and a sum": 11, "the largest average so far": 2},
 }
 
 

@@ -3,8 +3,9 @@
     update = c * N / (root(D) + eps)
 
 Here N is the gradient or an average of it, D an average of g^2 (Adam, RMSProp), of |g|, of (g - m)^2 (AdaBelief), a
-decaying peak of |g| (Adamax) or a sum of g^2 (Adagrad); averages are corrected for their start at 0 or not. For every D
-of the grid the best N of the grid follows from a regression of two unknowns, since the form is linear in c and eps:
+decaying peak of |g| (Adamax), a sum of g^2 (Adagrad), or the largest average so far (AMSGrad); averages are corrected
+for their start at 0 or not. For every D of the grid the best N of the grid follows from a regression of two unknowns,
+since the form is linear in c and eps:
 
     update * root(D) = c * N - eps * update
 """
@@ -137,6 +138,8 @@ def _below() -> Iterator[_Below]:
         for transform, root in (("square", "sqrt"), ("abs", None)):
             for average in gradient_averages(transform, corrected=corrected):
                 yield _Below(average, root)
+        for average in gradient_averages("square", corrected=corrected, kind="top"):
+            yield _Below(average, "sqrt")
     for average in gradient_averages("abs", corrected=False, kind="peak"):
         yield _Below(average, None)
     yield _Below(Average(SIGNAL, 0.5, "square", kind="sum"), "sqrt")

@@ -33,7 +33,8 @@ def run_average(average: Average, signals: Mapping[str, np.ndarray], inputs: Inp
         return np.cumsum(values, axis=-1)
     if average.kind == "peak":
         return _peak(values, average.decay)
-    return lfilter([1 - average.decay], [1, -average.decay], values, axis=-1)
+    means = lfilter([1 - average.decay], [1, -average.decay], values, axis=-1)
+    return np.maximum.accumulate(means, axis=-1) if average.kind == "top" else means
 
 
 def start_share(average: Average, t: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Average:
         if self.about is not None:
             return "s"
         known = _STEMS.get((self.signal, self.transform, self.kind))
-        return known or "_".join(filter(None, (_PREFIXES[self.kind], self.transform, self.signal)))
+        return known or "_".join(filter(None, (KINDS[self.kind], self.transform, self.signal)))
 
     @property
     def label(self) -> str:
@@ -50,10 +50,15 @@ class Average:
         return "_".join([f"{self.stem}_hat" if self.corrected else self.stem, *tails])
 
 
-KINDS = ("mean", "peak", "sum")
-"""``mean``: as above. ``peak``: s <- max(decay*s, f) (Adamax). ``sum``: s <- s + f, whatever the decay (Adagrad)."""
-_PREFIXES = dict(zip(KINDS, ("avg", "peak", "sum"), strict=True))
-_STEMS = {("g", None, "mean"): "m", ("g", "square", "mean"): "v", ("g", "abs", "peak"): "u"}
+KINDS = {"mean": "avg", "peak": "peak", "sum": "sum", "top": "top"}
+"""``mean``: as above. ``peak``: s <- max(decay*s, f) (Adamax). ``sum``: s <- s + f, whatever the decay (Adagrad).
+``top``: the largest mean so far, another buffer (AMSGrad). With what their names begin."""
+_STEMS = {
+    ("g", None, "mean"): "m",
+    ("g", "square", "mean"): "v",
+    ("g", "square", "top"): "v_max",
+    ("g", "abs", "peak"): "u",
+}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from string import ascii_lowercase
 from typing import Any
 
-from closedform.distillation._candidate import Average, Candidate, constant_name, lift_constants
+from closedform.distillation._candidate import Average, Candidate, constant_name, floors, lift_constants
 from closedform.lang import INPUTS, Expr, Lag, Number, Program, Symbol, apply, rename
 from closedform.rules import Rule
+
+FLOOR, MOST_FLOOR = "eps", 1e-2
+"""What a small constant is called that keeps a denominator off 0, and how large it may be."""
 
 
 def compose_rule(
@@ -16,8 +19,8 @@ def compose_rule(
 ) -> Rule:
     """A rule from an equation over a recording's signals.
 
-    The fitted constants become c1, c2, ...; averages and further states become states of the rule, with decays of their
-    own: so all can be meta-tuned. Recurrences that the equation does not need are left out.
+    The fitted constants become c1, c2, ..., and eps; averages and further states become states of the rule, with decays
+    of their own: so all can be meta-tuned. Recurrences that the equation does not need are left out.
 
     Args:
         name: The rule's name.
@@ -28,11 +31,16 @@ def compose_rule(
     candidate = candidate.live
     fresh = state_names(candidate, source)
     constants = dict(source.constants)
-    numbers = _fresh_constants({*source.constants, *source.state, *source.where, *INPUTS})
+    taken = {*source.constants, *source.state, *source.where, *INPUTS, *fresh.values()}
+    numbers = _fresh_constants(taken)
 
     def lifted(expr: Expr) -> Expr:
         found, values = lift_constants(rename(expr, fresh))
         chosen = [next(numbers) for _ in values]
+        for index in floors(found):
+            if FLOOR not in taken and 0 < values[index] <= MOST_FLOOR:
+                taken.add(FLOOR)
+                chosen[index] = FLOOR
         constants.update(zip(chosen, values, strict=True))
         return rename(found, {constant_name(index): name for index, name in enumerate(chosen)})
 
@@ -40,9 +48,12 @@ def compose_rule(
     state, where = dict(source.state), dict(source.where)
     for label, average in sorted(candidate.averages.items(), key=lambda item: item[1].about is not None):
         name = _stored(fresh[label], average)
-        before = Symbol(name) if average.signal in INPUTS and not average.about else Lag(name, 1)
+        mean = f"{name}_now" if average.kind == "top" else name
+        before = Symbol(mean) if average.signal in INPUTS and not average.about else Lag(mean, 1)
         # a state cannot read named values; a named value that reads its own past costs the same
-        (state if before == Symbol(name) else where)[name] = _recurrence(average, name, before, candidate, fresh)
+        (state if before == Symbol(mean) else where)[mean] = _recurrence(average, name, before, candidate, fresh)
+        if average.kind == "top":
+            where[name] = apply("max", Lag(name, 1), Symbol(mean))
         if average.kind != "sum":
             constants[f"d_{name}"] = average.decay
         if average.corrected:
@@ -63,10 +74,10 @@ def state_names(candidate: Candidate, source: Program) -> dict[str, str]:
     wanted = {label: average.stem for label, average in candidate.averages.items()}
     for label, stem in {**wanted, **{label: label for label in candidate.recurrences}}.items():
         options = (stem, *(f"{stem}_{letter}" for letter in ascii_lowercase[1:]))
-        name = next(name for name in options if not {name, f"{name}_hat", f"d_{name}"} & taken)
+        name = next(name for name in options if not {name, f"{name}_hat", f"{name}_now", f"d_{name}"} & taken)
         average = candidate.averages.get(label)
         fresh[label] = f"{name}_hat" if average and average.corrected else name
-        taken |= {name, f"{name}_hat"}
+        taken |= {name, f"{name}_hat", f"{name}_now"}
     return fresh
 
 

@@ -211,13 +211,13 @@ def front_table(entries: Sequence[R], chosen: R | None, target: str = "update") 
 def non_dominated(entries: Iterable[R]) -> tuple[R, ...]:
     """The entries that no other one equals or beats in error, complexity and state cost at once, in order.
 
-    A larger or costlier equation must lower the error by more than 0.1 % and 1e-7.
+    A larger or costlier equation must lower the error by more than 0.1 % and 1e-9.
     """
     ordered = sorted(entries, key=lambda entry: (entry.complexity, entry.state_cost, entry.error, entry.equation))
     kept: list[R] = []
     for entry in ordered:
         if not any(
-            other.error <= entry.error * 1.001 + 1e-7 and other.state_cost <= entry.state_cost for other in kept
+            other.error <= entry.error * 1.001 + 1e-9 and other.state_cost <= entry.state_cost for other in kept
         ):
             kept.append(entry)
     return tuple(kept)

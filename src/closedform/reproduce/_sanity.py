@@ -32,7 +32,7 @@ FRESH = 900_000
 """Added to a seed: the recording on which a rule is compared with the truth, unlike any that was fitted or held out."""
 EXACT, DECAY_DIGITS = 1e-8, 5e-4
 """1 - R^2 on the fresh recording and error of a decay up to which a rule counts as recovered exactly."""
-CLOSE = 1e-6
+CLOSE = 1e-8
 """R^2 that the rule shown may lack of the best one's, if it is smaller."""
 HEADER = (
     *("target", "space", "R²", "1 − R²", "seconds", "CPU s", "nodes", "state", "exact", "equation", "decays"),
