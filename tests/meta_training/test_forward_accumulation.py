@@ -105,9 +105,9 @@ def _peak_bytes(optimizer: LearnedOptimizer, estimator: Estimator, count: int) -
 
 def test_memory_does_not_grow_with_the_unroll() -> None:
     optimizer = _optimizer("adam")
-    short, long = (_peak_bytes(optimizer, ForwardAccumulation(), count) for count in (4, 24))
+    short, long = (_peak_bytes(optimizer, ForwardAccumulation(), count) for count in (10, 50))
     assert long < 1.1 * short
-    short, long = (_peak_bytes(optimizer, TruncatedBPTT(), count) for count in (4, 24))
+    short, long = (_peak_bytes(optimizer, TruncatedBPTT(), count) for count in (10, 50))
     assert long > 4 * short
 
 

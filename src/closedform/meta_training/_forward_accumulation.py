@@ -16,9 +16,10 @@ learning (Williams & Zipser 1989); the source of the forward mode for hyperparam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
 from closedform._options import check_count
@@ -33,6 +34,11 @@ from closedform.meta_training._problem import AnyProblem
 from closedform.meta_training._seeds import window_generator
 from closedform.meta_training._unroll import Carry, Step, steps
 
+Inputs: TypeAlias = list[tuple[Tensor, Tensor, Tensor]]
+"""For each step the gradient and the parameters that the optimizer read, and the gradient after it."""
+
+BLOCK = 5
+"""Steps whose inputs are kept until derivatives go on over all of them: it saves binding the optimizer every step."""
 LARGEST = 1_000
 """Meta-parameters up to which forward accumulation is offered: it takes as many derivatives of every coordinate."""
 
@@ -92,52 +98,89 @@ class ForwardAccumulation(Estimator):
         for step in steps(optimizer, problem, carry, count):
             after = step.after
             losses.append(after.loss)
-            products.append(tangents.advance(step))
+            tangents.see(step)
+            if len(tangents.seen) == BLOCK or len(losses) == count:
+                products.append(tangents.advance())
         value, weights = objective_weights(objective, torch.stack(losses), carry.initial)
-        products_by_row = torch.stack(products, 1).reshape(len(products[0]), -1).double()
-        gradient = products_by_row @ weights.reshape(-1).double()
+        gradient = torch.cat(products, 1).flatten(1).double() @ weights.flatten().double()
         carry = replace(after, memory=tangents.memory)
         return Estimate(gradients(optimizer, gradient), value, torch.stack(losses), carry)
+
+
+class _Replay(nn.Module):
+    """The optimizer on inputs that were recorded; a function of its meta-parameters for ``functional_call``."""
+
+    def __init__(self, optimizer: LearnedOptimizer) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+
+    def forward(self, inputs: Inputs, state: State, moved: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Take the steps.
+
+        Args:
+            inputs: For each step g, w, and the gradient after it.
+            state: The state before the first.
+            moved: The sum of all updates before, [n] or [K, n].
+
+        Returns:
+            The inner product of each step's gradient with the sum of all updates up to it, [steps, ...], whose
+            derivative is that of the loss; the state and the sum after the last.
+        """
+        update_function, products = self.optimizer.bind(), []
+        for g, w, slope in inputs:
+            update, state = update_function(g.reshape(-1), w.reshape(-1), state)
+            moved = moved + update.reshape(moved.shape)
+            products.append((slope * moved).sum(-1))
+        return torch.stack(products), state, moved
 
 
 class _Tangents:
     """Derivatives by all meta-parameters on their way along an episode."""
 
     def __init__(self, optimizer: LearnedOptimizer, carry: Carry) -> None:
-        self.optimizer = optimizer
+        self.replay = _Replay(optimizer)
         self.memory = dict(carry.memory)
-        self.parameters = {name: value.detach() for name, value in trainable(optimizer).items()}
-        self.basis = directions(optimizer, torch.eye(count_parameters(optimizer), dtype=torch.float64))
+        parameters, basis = trainable(optimizer), directions(optimizer, torch.eye(count_parameters(optimizer)))
+        self.parameters = {f"optimizer.{name}": value.detach() for name, value in parameters.items()}
+        self.basis = {f"optimizer.{name}": value for name, value in basis.items()}
         self.subset: Subset | None = None
+        self.seen: Inputs = []
+        self.state: State = {}
         if "places" in self.memory:
             places = self.memory["places"]
             self.subset = Subset(places, carry.w.shape[-1] / places.shape[-1])
 
-    def advance(self, step: Step) -> Tensor:
-        """Go a step further.
+    def see(self, step: Step) -> None:
+        """Keep what the next `advance` needs of a step."""
+        inputs, state = (step.before.gradient, step.before.w, step.after.gradient), step.before.state
+        if self.subset is not None:
+            g, w, slope = (self.subset.of(value) for value in inputs)
+            inputs, state = (g, w, slope), self.subset.of_state(state)
+        if not self.seen:
+            self.state = state
+        self.seen.append(inputs)
+
+    def advance(self) -> Tensor:
+        """Go on over the steps seen since the last time.
 
         Returns:
-            The derivatives of the loss after it, [D, ...]: one for each optimizee.
+            The derivatives of the loss after each, [D, steps, ...]: one for each optimizee.
         """
-        before, slopes, factor = step.before, step.after.gradient, 1.0
-        g, w, state = before.gradient, before.w, before.state
-        if self.subset is not None:
-            g, w, slopes = (self.subset.of(value) for value in (g, w, slopes))
-            state, factor = self.subset.of_state(state), self.subset.factor
-        moving = _moving(state, w.device)
+        inputs, self.seen, state = self.seen, [], self.state
+        moving = _moving(state, inputs[0][0].device)
 
-        def update(parameters: dict[str, Tensor], moving: State) -> tuple[Tensor, State]:
-            inputs = (g.reshape(-1), w.reshape(-1), {**state, **moving})
-            value, new = functional_call(self.optimizer, parameters, inputs)
-            return value, {key: new[key] for key in moving}
+        def replay(parameters: dict[str, Tensor], moving: State, moved: Tensor) -> tuple[Tensor, State, Tensor]:
+            products, new, moved = functional_call(self.replay, parameters, (inputs, {**state, **moving}, moved))
+            return products, {key: new[key] for key in moving}, moved
 
-        def derivative(parameters: dict[str, Tensor], tangents: State) -> tuple[Tensor, State]:
-            return jvp(update, (self.parameters, moving), (parameters, tangents))[1]
+        def derivative(*tangents: Any) -> tuple[Tensor, State, Tensor]:
+            start = torch.zeros_like(inputs[0][0])  # only its derivatives matter
+            return jvp(replay, (self.parameters, moving, start), tangents)[1]
 
-        change, tangents = vmap(derivative)(self.basis, {key: self.memory[f"state.{key}"] for key in moving})
-        self.memory["moved"] = self.memory["moved"] + change.reshape(self.memory["moved"].shape)
+        before = {key: self.memory[f"state.{key}"] for key in moving}
+        products, tangents, self.memory["moved"] = vmap(derivative)(self.basis, before, self.memory["moved"])
         self.memory |= {f"state.{key}": value for key, value in tangents.items()}
-        return factor * (self.memory["moved"] * slopes).sum(-1)
+        return products if self.subset is None else self.subset.factor * products
 
 
 def _moving(state: State, device: torch.device) -> State:
