@@ -11,7 +11,7 @@ TOP = {
     *("SymbolicOptimizer", "Task", "Trajectories", "TruncatedBPTT", "distill", "evaluate", "explain", "load_rule"),
     *("meta_train", "meta_tune", "record", "save_rule"),
     *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
-    *("meta_training", "optim", "pipeline", "rules", "tasks", "trajectories"),
+    *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),
 }
 NEEDED = {
     "lang": {"Program", "parse", "to_text", "step", "evaluate", "simplify", "derivative", "latex", "OPERATORS"},
@@ -32,6 +32,7 @@ NEEDED = {
     "distillation": {"distill", "distill_table", "load_table", "HallOfFame", "EquationHall", "BACKENDS"},
     "evaluation": {"evaluate", "Evaluation", "BASELINES", "select_closed_loop"},
     "analysis": {"explain", "Explanation"},
+    "reproduce": {"REPRODUCTIONS", "Reproduction", "TARGETS", "sanity"},
     "pipeline": {"run", "RunConfig", "PRESETS"},
     "export": {"export", "EXPORTERS"},
 }

@@ -57,7 +57,7 @@ _EXPORTS = {
 }
 _SUBPACKAGES = (
     *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
-    *("meta_training", "optim", "pipeline", "rules", "tasks", "trajectories"),
+    *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),
 )
 
 __all__ = sorted(["__version__", *_EXPORTS, *_SUBPACKAGES])

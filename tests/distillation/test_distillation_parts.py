@@ -186,8 +186,14 @@ CANDIDATES = {
 
 
 STATE_COSTS = {
-    **{"average": 3, "two averages of one signal": 2, "bias-corrected": 5, "about a mean": 2, "gates": 4},
-    **{"about a mean that is not read": 2, "a peak and a sum": 11, "the largest average so far": 2},
+    "average": 3,
+    "two averages of one signal": 2,
+    "bias-corrected": 5,
+    "about a mean": 2,
+    "gates": 4,
+    "about a mean that is not read": 2,
+    "a peak and a sum": 11,
+    "the largest average so far": 2,
 }
 
 
