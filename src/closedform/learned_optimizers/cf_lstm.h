@@ -65,8 +65,8 @@ CF_INLINE cf_vec cf_pick(cf_ints which, cf_vec yes, cf_vec no) {
     return (cf_vec)((which & (cf_ints)yes) | (~which & (cf_ints)no));
 }
 
-/* 2^y, or of a y so far out that it makes no difference to 1 + 2^y. The power of the fraction is a minimax polynomial of
- * degree 5 that is 1 at 0, good to 9e-8. */
+/* 2^y, or that of a y so far out that it makes no difference to 1 + 2^y. The power of the fraction is a minimax
+ * polynomial of degree 5 that is 1 at 0, good to 9e-8. */
 CF_INLINE cf_vec cf_power(cf_vec y) {
 #ifdef __AVX512F__
     cf_vec n = _mm512_roundscale_ps(y, 0);
@@ -108,7 +108,7 @@ CF_INLINE cf_vec cf_capped(cf_vec y) {
 
 /* ------------------------------------------------------------------------------------------------------- layers */
 
-/* rows of x [CF_WIDTH][CF_BLOCK] from the features; weights: for each unit its own, then its bias. */
+/* Rows of the first layer's input from the features. weights: for each unit its own, then its bias. */
 static const float *__attribute__((unused)) cf_elu(const float *weights, float in[][CF_BLOCK], float out[][CF_BLOCK]) {
     for (int unit = 0; unit < CF_WIDTH; unit++, weights += CF_FEATURES + 1)
         for (int i = 0; i < CF_BLOCK; i += CF_LANES) {
@@ -120,7 +120,7 @@ static const float *__attribute__((unused)) cf_elu(const float *weights, float i
     return weights;
 }
 
-/* Where a unit's rows are: of the old cell state, and what is made of it. Rows are `apart` from one unit to the next. */
+/* Where rows are: of the old cell state, and of what is made of it; from one unit's to the next it is `apart`. */
 typedef struct {
     const float *cell;
     float *new_cell, *new_hidden;
@@ -159,7 +159,8 @@ CF_INLINE const float *cf_layer(const float *weights, int inputs, const float (*
                                 float (*shown)[CF_BLOCK]) {
     for (int unit = 0; unit < CF_HIDDEN; unit++, weights += 4 * (inputs + 1))
         for (int i = 0; i < CF_BLOCK; i += CF_SPAN)
-            cf_tile(weights, inputs, (const float (*)[CF_BLOCK])(x[0] + i), rows, unit * rows->apart + i, shown[unit] + i);
+            cf_tile(weights, inputs, (const float (*)[CF_BLOCK])(x[0] + i), rows, unit * rows->apart + i,
+                    shown[unit] + i);
     return weights;
 }
 
