@@ -30,7 +30,8 @@ class DistillConfig:
         population: Its individuals.
         rows: Rows that it sees; all rows fit the constants afterwards.
         operators: Names of the language's operators that it may use.
-        decays: Decays of the moving averages offered as further states; their best values are fitted. Empty: none.
+        decays: Decays of the moving averages offered as further states; their best values are fitted. Empty: none, and
+            no search for recurrences either: the equations are over the columns alone, as in the paper.
         gates: States with gates that are fitted, at most: 0 to 2. They cost minutes and many nodes.
         test_fraction: Share of the episodes that is held out.
         nonfinite_limit: Share of rows with NaN or infinity up to which they are left out; past it they are refused.

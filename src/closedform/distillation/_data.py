@@ -7,7 +7,7 @@ which are named. Everything is float64.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
 from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names, walk
 from closedform.trajectories import Column, Trajectories, run_source
+from closedform.trajectories._trajectories import ROW_LABELS
 
 MIN_ROWS = 20
 """Fewer rows than this cannot hold out any and say something about a fit."""
@@ -196,6 +197,7 @@ def prepare(trajectories: Trajectories, config: DistillConfig) -> Data:
         DistillationError: too few rows, too many that are not finite, or an update that never changes.
     """
     notes: list[str] = []
+    trajectories = _thinned(trajectories, notes)
     columns = _usable_columns(trajectories, notes)
     features = trajectories.features[:, [trajectories.columns.index(column) for column in columns]]
     finite = torch.isfinite(features).all(dim=1) & torch.isfinite(trajectories.updates)
@@ -208,7 +210,6 @@ def prepare(trajectories: Trajectories, config: DistillConfig) -> Data:
     if lost:
         notes.append(f"{lost} rows with NaN or infinity left out")
     _check_target(trajectories.updates[finite])
-    finite = _at_most(finite, notes)
     train, test, held_out = _hold_out(trajectories, finite, config)
     columns = _distinct(columns, trajectories, train, notes)
     parts = (Part(trajectories, columns, train), Part(trajectories, columns, test))
@@ -233,14 +234,17 @@ def _usable_columns(trajectories: Trajectories, notes: list[str]) -> tuple[Colum
     return tuple(usable)
 
 
-def _at_most(finite: Tensor, notes: list[str]) -> Tensor:
-    """Of the rows that may be used, not more than ``MAX_ROWS``."""
-    rows = finite.nonzero().squeeze(1)
-    if len(rows) <= MAX_ROWS:
-        return finite
-    notes.append(f"{len(rows):,} rows: {MAX_ROWS:,} of them are used, drawn at random")
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return torch.zeros_like(finite).index_fill(0, rows[order[:MAX_ROWS]], True)
+def _thinned(trajectories: Trajectories, notes: list[str]) -> Trajectories:
+    """The recording with at most ``MAX_ROWS`` of its rows; its episodes stay."""
+    count = len(trajectories)
+    if count <= MAX_ROWS:
+        return trajectories
+    notes.append(f"{count:,} rows: {MAX_ROWS:,} of them are used, drawn at random")
+    rows = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MAX_ROWS].sort().values
+    return replace(
+        trajectories,
+        **{name: getattr(trajectories, name)[rows] for name in ("features", "updates", *ROW_LABELS)},
+    )
 
 
 def _check_target(updates: Tensor) -> None:

@@ -134,6 +134,7 @@ def sanity(
     *,
     targets: Sequence[str] | None = None,
     spaces: Sequence[str] = ("states", "window"),
+    quick: bool = False,
 ) -> SanityResult:
     """Recover known update rules, in both search spaces; the window, which is slow, for the paper's targets only.
 
@@ -143,12 +144,15 @@ def sanity(
         progress: Called before every part.
         targets: Names in ``TARGETS``; None: all.
         spaces: ``states``, ``window`` or both.
+        quick: One seed, and in the states alone, whatever the others say.
 
     Raises:
         OptionError: ``seeds`` is not a whole number of at least 1.
         UnknownNameError: no such target or space.
     """
     check_count("seeds", seeds)
+    if quick:
+        seeds, spaces = 1, ("states",)
     chosen = [lookup("target", name, TARGETS) for name in (TARGETS if targets is None else targets)]
     searches = {space: lookup("search space", space, SPACES) for space in spaces}
     parts = [(target, space) for space in searches for target in chosen if target.paper or space == "states"]
