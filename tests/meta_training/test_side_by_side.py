@@ -14,7 +14,7 @@ from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, g
 from closedform.meta_training import Problem, ProblemBatch, TruncatedBPTT, begin, steps
 from closedform.meta_training._coordinates import Subset, draw_subset
 from closedform.meta_training._objectives import OBJECTIVES
-from closedform.meta_training._truncated_bptt import _window_of_subset
+from closedform.meta_training._window import run_window
 from closedform.rules import load_rule
 
 K, T = 3, 5
@@ -107,7 +107,7 @@ def test_subsets_of_coordinates_average_to_the_whole(name: str, rows: int | None
     choices = pairs if rows is None else [torch.stack([a, b + 4]) for a in pairs for b in pairs]
     total = [torch.zeros_like(gradient) for gradient in whole.gradients]
     for places in choices:
-        window = _window_of_subset(optimizer, problem, start(), T, Subset(places, 2.0))
+        window = run_window(optimizer, problem, start(), T, Subset(places, 2.0))
         assert torch.equal(window.losses, whole.losses)
         carry = start()
         value, gradients = window.gradients(optimizer, carry.initial, OBJECTIVES["log"])
