@@ -1,8 +1,8 @@
 """What a learned optimizer is: a pure map from gradients to updates, whose weights are the meta-parameters.
 
-All are coordinatewise maps over one flat vector that holds every parameter of the optimizee, end to end. Everything
-that it remembers between steps is in a `State`, a flat dictionary of tensors, and nothing anywhere else: so a run can
-be cut anywhere, kept in a checkpoint and gone on with, or differentiated as a whole.
+All are maps over one flat vector that holds every parameter of the optimizee, end to end; most treat each coordinate
+alike and alone. Everything that one remembers between steps is in a `State`, a flat dictionary of tensors, and nothing
+anywhere else: so a run can be cut anywhere, kept in a checkpoint and gone on with, or differentiated as a whole.
 
     state = optimizer.init_state(w, sizes)
     update, state = optimizer.update(g, w, state)

@@ -15,6 +15,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+MEMORY = 600
+"""Steps over which the slowest unit of an untrained cell remembers; the others are spread geometrically from 1 step up.
+To lower its steps as an episode goes on, an optimizer needs a clock that runs as long as the episode; with all biases
+near 0 every unit forgets half of what it holds at each step, and no gradient leads from there to a slow one."""
+
 Cell: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x [I, N], hidden [H, N], cell [H, N]) -> (new hidden, new cell)."""
 
@@ -27,10 +32,14 @@ def uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator | N
 class LSTMCell(nn.Module):
     """One LSTM layer; torch's gates in torch's order (input, forget, cell, output), with one bias instead of two.
 
+    Unit i starts with the biases log(T_i) of its forget gate and -log(T_i) of its input gate: it remembers for about
+    T_i steps, spaced geometrically from 1 to ``MEMORY`` (chrono initialisation: Tallec & Ollivier 2018, Can recurrent
+    neural networks warp time?, section 2, where the times are drawn at random).
+
     Args:
         inputs: Rows of its input, I.
         hidden: Hidden units, H.
-        generator: Draws the weights, uniform in +-1/sqrt(H).
+        generator: Draws the weights and the other biases, uniform in +-1/sqrt(H).
     """
 
     gate_scale: Tensor
@@ -41,6 +50,9 @@ class LSTMCell(nn.Module):
         self.hidden = hidden
         self.weight = uniform((4 * hidden, inputs + hidden), bound, generator)
         self.bias = uniform((4 * hidden, 1), bound, generator)
+        with torch.no_grad():
+            self.bias[hidden : 2 * hidden, 0] = torch.linspace(0, math.log(MEMORY), hidden)
+            self.bias[:hidden] = -self.bias[hidden : 2 * hidden]
         scale = torch.ones(4, hidden, 1)
         scale[2] = 2.0
         self.register_buffer("gate_scale", scale.reshape(-1, 1), persistent=False)
