@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -78,7 +79,8 @@ def test_a_recording_gives_a_rule_chosen_by_training(recording: Path, tmp_path: 
 
 def test_operators_and_restarts(recording: Path, tmp_path: Path) -> None:
     options = ("--generations", "5", "--operators", "add,mul", "--restarts", "2", "--max-complexity", "9")
-    found = result_of(recording, *options, "--time-limit", "0", "--out", tmp_path)
+    with joblib.parallel_config(backend="threading", n_jobs=1):
+        found = result_of(recording, *options, "--time-limit", "0", "--out", tmp_path)
     hall = HallOfFame.load(tmp_path / "hall_of_fame.json")
     assert hall.provenance["seeds"] == [0, 1]
     assert hall.provenance["config"]["operators"] == ["add", "mul"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -13,8 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from closedform.cli import app
+from closedform.cli._training import CONFIG_OPTIONS, ESTIMATOR_OPTIONS
 from closedform.learned_optimizers import PRETRAINED, load_learned_optimizer
+from closedform.meta_training import ESTIMATORS, MetaTrainConfig
 
+PLAIN = {f"{kind}{optional}" for kind in ("int", "float", "str", "bool") for optional in ("", " | None")}
 RUNNER = CliRunner()
 SHORT = ("--task", "quadratic", "--steps", "3", "--horizon", "8", "--validation-episodes", "1")
 
@@ -56,6 +61,13 @@ def test_warnings_are_one_line(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.stderr.startswith("warning: unroll 50 is longer than the horizon of 'quadratic', 8 steps")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_every_plain_option_of_meta_training_is_there() -> None:
+    plain = {field.name for field in dataclasses.fields(MetaTrainConfig) if field.type in PLAIN}
+    assert set(CONFIG_OPTIONS) == plain
+    arguments = {name for make in ESTIMATORS.values() for name in inspect.signature(make).parameters}
+    assert set(ESTIMATOR_OPTIONS) == arguments
 
 
 def test_estimators_take_their_own_options(tmp_path: Path) -> None:

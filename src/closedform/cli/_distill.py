@@ -146,7 +146,7 @@ def _finish_rules(
         "notes": notes,
     }
     lines = [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
-    show(found, json, lambda: STDOUT.print(hall.table(), *lines, sep="\n", markup=False))
+    show(found, json, lambda: STDOUT.print(hall.table(chosen), *lines, sep="\n", markup=False))
     _end(hall)
 
 

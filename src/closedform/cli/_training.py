@@ -1,69 +1,147 @@
-"""Options that ``closedform train`` and ``closedform tune`` share, and how their progress is kept."""
+"""What ``closedform train`` and ``closedform tune`` share: one table of options, and how progress is kept.
+
+A new option of meta-training is a line in ``CONFIG_OPTIONS``, under the name of its field of `MetaTrainConfig`; a new
+option of an estimator is one in ``ESTIMATOR_OPTIONS``, under the name of its argument.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from closedform import tasks
 from closedform._names import lookup
-from closedform.cli._app import RANK
+from closedform.cli._app import RANK, DataDir, Device, JsonFlag, Out, Resume, Seed, TaskName
 from closedform.cli._given import given_to
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
-from closedform.meta_training import ESTIMATORS, NORMALISATIONS, OBJECTIVES, Estimator
-
-TimeLimit = Annotated[float | None, typer.Option(help="Stop early after so many seconds.")]
-EstimatorName = Annotated[
-    str, typer.Option("--estimator", help=f"How meta-gradients are estimated: {', '.join(ESTIMATORS)}.")
-]
-Unroll = Annotated[int | None, typer.Option(help="Estimator: steps of a window.")]
-Std = Annotated[float | None, typer.Option(help="Estimator: size of perturbations.")]
-Pairs = Annotated[int | None, typer.Option(help="Estimator: perturbations, each with its opposite.")]
-Coordinates = Annotated[int | None, typer.Option(help="Estimator: random coordinates that the gradient goes through.")]
-SecondOrder = Annotated[
-    bool, typer.Option("--second-order", help="Estimator: include how updates change later gradients.")
-]
-Lr = Annotated[float, typer.Option(help="The meta-optimizer's learning rate.")]
-FinalLr = Annotated[float, typer.Option(help="Learning rate at the end, as a share of --lr.")]
-Warmup = Annotated[int, typer.Option(help="Meta-steps over which the learning rate rises.")]
-Steps = Annotated[int, typer.Option(help="Meta-steps.")]
-Horizon = Annotated[int | None, typer.Option(help="Steps of an episode; the task's own by default.")]
-Batch = Annotated[int, typer.Option(help="Episodes whose meta-gradients are averaged.")]
-SideBySide = Annotated[int, typer.Option(help="Optimizees of an episode, trained in step.")]
-ObjectiveName = Annotated[str, typer.Option("--objective", help=f"The meta-loss: {', '.join(OBJECTIVES)}.")]
-Normalise = Annotated[str, typer.Option(help=f"Weigh several tasks against each other: {', '.join(NORMALISATIONS)}.")]
-RandomScaling = Annotated[float, typer.Option(help="Multiply each parameter by exp(U(-s, s)); 0: not at all.")]
-Clip = Annotated[float, typer.Option(help="Largest norm of a meta-gradient.")]
-ValidateEvery = Annotated[int, typer.Option(help="Meta-steps between validations; 0: never.")]
-ValidationEpisodes = Annotated[int, typer.Option(help="Episodes of a validation, of each task.")]
-TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write metrics to OUT/tensorboard as well.")]
+from closedform.meta_training import ESTIMATORS, NORMALISATIONS, OBJECTIVES, Estimator, MetaTrainConfig, TruncatedBPTT
+from closedform.tasks import Task
 
 
-def make_estimator(name: str, **given: Any) -> Estimator:
-    """An estimator with the options that were given on the command line; the others keep their own defaults.
+def _option(kind: Any, text: str, *flags: str) -> Any:
+    return Annotated[kind, typer.Option(*flags, help=text)]
 
-    Raises:
-        UnknownNameError: there is no such estimator.
-        OptionError: it has no such option, or the value makes no sense.
+
+CONFIG_OPTIONS: dict[str, Any] = {
+    "steps": _option(int, "Meta-steps."),
+    "lr": _option(float, "The meta-optimizer's learning rate."),
+    "final_lr": _option(float, "Learning rate at the end, as a share of --lr."),
+    "warmup": _option(int, "Meta-steps over which the learning rate rises."),
+    "horizon": _option(int | None, "Steps of an episode; the task's own by default."),
+    "batch": _option(int, "Episodes whose meta-gradients are averaged."),
+    "side_by_side": _option(int, "Optimizees of an episode, trained in step."),
+    "objective": _option(str, f"The meta-loss: {', '.join(OBJECTIVES)}."),
+    "normalise": _option(str, f"Weigh several tasks against each other: {', '.join(NORMALISATIONS)}."),
+    "random_scaling": _option(float, "Multiply each parameter by exp(U(-s, s)); 0: not at all."),
+    "clip": _option(float, "Largest norm of a meta-gradient."),
+    "validate_every": _option(int, "Meta-steps between validations; 0: never."),
+    "validation_episodes": _option(int, "Episodes of a validation, of each task."),
+    "checkpoint_every": _option(int, "Meta-steps between checkpoints."),
+    "time_limit": _option(float | None, "Stop early after so many seconds."),
+    "seed": Seed,
+}
+ESTIMATOR_OPTIONS: dict[str, Any] = {
+    "unroll": _option(int | None, "Estimator: steps of a window."),
+    "std": _option(float | None, "Estimator: size of perturbations."),
+    "pairs": _option(int | None, "Estimator: perturbations, each with its opposite."),
+    "coordinates": _option(int | None, "Estimator: random coordinates that the gradient goes through."),
+    "second_order": _option(bool, "Estimator: include how updates change later gradients.", "--second-order"),
+}
+_FIRST: dict[str, Any] = {
+    "task": TaskName,
+    "out": Out,
+    "estimator": _option(str, f"How meta-gradients are estimated: {', '.join(ESTIMATORS)}."),
+}
+_LAST: dict[str, Any] = {
+    "data_dir": DataDir,
+    "device": Device,
+    "tensorboard": _option(bool, "Write metrics to OUT/tensorboard as well.", "--tensorboard"),
+    "resume": Resume,
+    "json": JsonFlag,
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the shared options ask for."""
+
+    tasks: list[Task]
+    estimator: Estimator
+    config: MetaTrainConfig
+    out: Path
+    device: str
+    resume: bool
+    tensorboard: bool
+    json: bool
+
+    @contextmanager
+    def followed(self, title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """What to call after every meta-step: shows it, and writes it for TensorBoard if asked."""
+        with _scalars(self.out, self.tensorboard and not RANK) as write, bar(title) as progress:
+
+            def follow(record: Mapping[str, Any]) -> None:
+                progress.meta_step(self.config.steps, record)
+                write(record)
+
+            yield follow
+
+
+def training_options(
+    defaults: MetaTrainConfig, estimator: Estimator, out: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options, and its argument ``training`` what they ask for.
+
+    Args:
+        defaults: Where the options of meta-training start from.
+        estimator: The one used by default, truncated BPTT, with its options.
+        out: The default folder.
     """
+    initial = {"task": ["mlp-digits"], "out": Path(out), "estimator": estimator.name, "device": "cpu"}
+    initial |= {name: getattr(defaults, name) for name in CONFIG_OPTIONS}
+    initial |= dict.fromkeys(("second_order", "tensorboard", "resume", "json"), False)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=initial.get(name), annotation=kind)
+        for name, kind in {**_FIRST, **ESTIMATOR_OPTIONS, **CONFIG_OPTIONS, **_LAST}.items()
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "training"]
+
+        def run(**values: Any) -> None:
+            mine = {one.name: values.pop(one.name) for one in own}
+            command(**mine, training=_training(defaults, estimator, values))
+
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        parameters = [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *shared]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _training(defaults: MetaTrainConfig, usual: Estimator, values: dict[str, Any]) -> Training:
+    config = replace(defaults, **{name: values[name] for name in CONFIG_OPTIONS})
+    return Training(
+        estimator=_estimator(values["estimator"], usual, {name: values[name] for name in ESTIMATOR_OPTIONS}),
+        config=config,
+        tasks=[tasks.get(name, data_dir=values["data_dir"]).to(values["device"]) for name in values["task"]],
+        **{name: values[name] for name in ("out", "device", "resume", "tensorboard", "json")},
+    )
+
+
+def _estimator(name: str, usual: Estimator, options: dict[str, Any]) -> Estimator:
+    """The estimator of that name; what is not given is as in the usual one, or as the estimator itself has it."""
     make = lookup("estimator", name, ESTIMATORS)
-    return make(**given_to(make, f"the estimator {name}", **given))
-
-
-@contextmanager
-def followed(title: str, steps: int, out: Path, tensorboard: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """What to call after every meta-step: shows it, and writes it for TensorBoard if asked."""
-    with _scalars(out, tensorboard and not RANK) as write, bar(title) as progress:
-
-        def follow(record: Mapping[str, Any]) -> None:
-            progress.meta_step(steps, record)
-            write(record)
-
-        yield follow
+    given = given_to(make, f"the estimator {name}", **options)
+    return replace(usual, **given) if name == usual.name and isinstance(usual, TruncatedBPTT) else make(**given)
 
 
 @contextmanager

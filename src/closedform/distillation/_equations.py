@@ -42,18 +42,18 @@ class Equation:
 
     Attributes:
         equation: The target over the columns, as text of the rule language.
-        error: 1 - R^2 on the held-out rows; unlike a rule's, its predictions are not clipped.
-        train_error: The same on the training rows.
         complexity: Nodes.
         state_cost: Past values that must be remembered: for every column the longest lag that is read.
+        error: 1 - R^2 on the held-out rows; unlike a rule's, its predictions are not clipped.
+        train_error: The same on the training rows.
         stage: Which stage made it.
     """
 
     equation: str
-    error: float
-    train_error: float
     complexity: int
     state_cost: int
+    error: float
+    train_error: float
     stage: str
 
     @property

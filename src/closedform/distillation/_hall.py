@@ -117,9 +117,9 @@ class HallOfFame:
         """The rule of the entry that `choose` returns."""
         return self.choose(max_complexity=max_complexity, max_state_cost=max_state_cost, tolerance=tolerance).rule
 
-    def table(self) -> Table:
-        """For printing with rich: one line an entry, the chosen one marked."""
-        return front_table(self.entries, self.choose() if self.entries else None)
+    def table(self, chosen: Entry | None = None) -> Table:
+        """For printing with rich: one line an entry, the chosen one marked: by default what `choose` gives."""
+        return front_table(self.entries, chosen or (self.choose() if self.entries else None))
 
     def to_json(self) -> str:
         """Text that `from_json` reads back to an equal hall."""

@@ -4,6 +4,9 @@ PySR needs Julia, so it is an extra, imported nowhere but in ``_pysr_worker.py``
 front comes back as the table of equations that PySR keeps on disk, and its text is read by the language's own parser.
 One seed gives one search: it runs on one thread, and only its last front is used. One that is cut short by the time
 limit is not reproducible.
+
+The tests put a stand-in in PySR's place that keeps to its documented settings and table; with PySR itself this has not
+been run yet.
 """
 
 from __future__ import annotations
