@@ -33,6 +33,7 @@ def train(task: Task, steps: int, lr: float, generator: torch.Generator) -> task
         ("mlp-sigmoid-mnist", (784, 20, 10)),
         ("mlp-tanh-mnist", (784, 50, 20, 10)),
         ("mlp-mnist1d", (40, 50, 10)),
+        ("mlp-small-mnist", (196, 50, 20, 10)),
         ("logistic-mnist", (784, 10)),
         ("autoencoder-mnist", (784, 128, 32, 128, 784)),
         ("autoencoder-digits", (64, 32, 8, 32, 64)),

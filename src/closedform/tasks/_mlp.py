@@ -83,6 +83,8 @@ MLPS = image_members(
         "mlp-digits": ("digits", MLPOptions(hidden=(20,), horizon=200), f"{_AFTER}, made small"),
         "mlp-mnist": ("mnist", MLPOptions(), _ZHENG),
         "mlp-fashion-mnist": ("fashion-mnist", MLPOptions(), _ZHENG),
+        "mlp-small-mnist": ("mnist-14x14", MLPOptions(init_std=0.02), f"{_AFTER}, on smaller images"),
+        "mlp-small-fashion-mnist": ("fashion-mnist-14x14", MLPOptions(init_std=0.02), f"{_AFTER}, on smaller images"),
         "mlp-mnist1d": ("mnist1d", MLPOptions(hidden=(50,), init_std=None), _AFTER),
         "mlp-deep-digits": ("digits", MLPOptions(hidden=(20, 20, 20), init_std=None, horizon=200), _AFTER),
         "mlp-deep-mnist": ("mnist", MLPOptions(hidden=_DEEP, init_std=None), _DEEPER),
@@ -100,4 +102,4 @@ MLPS = image_members(
 )
 """The paper's deeper MLP, 784-50-20-20-12-10, starts from N(0, 0.01^2) weights (``init_std=0.01``), whose gradients are
 of the order 1e-7: a plateau that Adam leaves, but plain SGD does not. Here its weights are scaled instead. Andrychowicz
-et al.'s MLP has 20 sigmoid units."""
+et al.'s MLP has 20 sigmoid units. On smaller images weights start larger, so that the first layer's outputs do not."""
