@@ -45,9 +45,7 @@ def network_table() -> str:
         f"| `{n.name}` | {len(n.features)} | {sum(p.numel() for p in n.parameters())} | {n.state_cost} | {n.source} |"
         for n in networks
     ]
-    return "\n".join(
-        ["| network | features | meta-parameters | state cost | source |", "|---|---|---|---|---|", *rows]
-    )
+    return "\n".join(["| network | features | meta-parameters | state cost | source |", "|---|---|---|---|---|", *rows])
 
 
 TABLES = {"operators": operator_table, "features": feature_table, "networks": network_table, "rules": rule_table}

@@ -3,7 +3,8 @@
 It stands in for torch wherever nobody asks for a graph: in recordings, evaluations and validation, and in estimators
 that need no derivatives. It is compiled once for each shape of network, by the C compiler and into the cache that rules
 use; ``cf_lstm.h`` is its source. Where it cannot be had (no compiler) or does not fit (another type or device,
-gradients, ``torch.func`` transforms), torch computes the same, to 1e-5 of the largest update.
+gradients, ``torch.func`` transforms), torch computes the same: over 200 steps of a run updates differ by less than
+1e-5 of the largest one, the native ones being nearer to double precision.
 """
 
 from __future__ import annotations
