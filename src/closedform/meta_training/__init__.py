@@ -13,6 +13,7 @@ from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._estimator import Estimate, Estimator
 from closedform.meta_training._flat import FlatParams
 from closedform.meta_training._forward_accumulation import ForwardAccumulation
+from closedform.meta_training._imitation import Imitation
 from closedform.meta_training._meta_train import Progress, meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
@@ -43,6 +44,7 @@ __all__ = [
     "Estimator",
     "FlatParams",
     "ForwardAccumulation",
+    "Imitation",
     "MetaTrainConfig",
     "MetaTrainResult",
     "Objective",

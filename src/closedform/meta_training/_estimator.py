@@ -38,14 +38,23 @@ class Estimator(ABC):
     Attributes:
         name: Its name in ``ESTIMATORS``.
         unroll: Steps of a window; an episode's last window may be shorter.
+        particles: Whether its episodes are run by many perturbed optimizers and not by the optimizer itself.
     """
 
     name: str
     unroll: int
+    particles = False
 
     def check(self, optimizer: LearnedOptimizer) -> None:
         """Raise OptionError if it cannot work with this optimizer."""
         return
+
+    def at(self, step: int) -> Estimator:
+        """The estimator of the meta-step after ``step`` others: one whose options change as training goes on says how.
+
+        It must do with any carry that the estimator itself began or left.
+        """
+        return self
 
     def start(self, optimizer: LearnedOptimizer, carry: Carry) -> Carry:
         """Prepare a fresh episode's carry: an estimator that remembers begins its ``memory`` here."""

@@ -37,6 +37,7 @@ class PES(EvolutionStrategy):
 
     unroll: int = 5
     name = "pes"
+    particles = True
 
     def start(self, optimizer: LearnedOptimizer, carry: Carry) -> Carry:
         xi = torch.zeros(self.pairs, count_parameters(optimizer), dtype=torch.float64, device=carry.w.device)

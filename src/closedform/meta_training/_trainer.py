@@ -116,7 +116,8 @@ class Trainer:
         episode = self.slots[index]
         steps = min(self.estimator.unroll, episode.left)
         objective = OBJECTIVES[self.config.objective]
-        estimate = self.estimator.estimate(self.optimizer, episode.problem, episode.carry, steps, objective)
+        estimator = self.estimator.at(self.step)
+        estimate = estimator.estimate(self.optimizer, episode.problem, episode.carry, steps, objective)
         finite = _all_finite([estimate.value, estimate.losses, estimate.carry.w, *estimate.gradients])
         episode = episode.at(estimate.carry)
         self.slots[index] = episode if finite and episode.left else self._episode(episode.slot, episode.number + 1)

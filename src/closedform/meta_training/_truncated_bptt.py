@@ -10,26 +10,24 @@ anyway; so the optimizee needs no graph, and one backward pass through the optim
 
 The inner products are sums over coordinates, of which a random subset, scaled up, is an unbiased estimate. Most of a
 window's time and memory is the optimizer's graph: so the window is run without one, and the optimizer once more on the
-subset with one.
+subset with one (``_window.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from closedform._options import check_count
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
-from closedform.meta_training._coordinates import Subset, check_coordinatewise, draw_subset
-from closedform.meta_training._estimator import Estimate, Estimator, objective_weights
+from closedform.meta_training._coordinates import check_coordinatewise
+from closedform.meta_training._estimator import Estimate, Estimator
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training._problem import AnyProblem
-from closedform.meta_training._seeds import window_generator
 from closedform.meta_training._unroll import Carry, Step, steps
+from closedform.meta_training._window import choose_subset, derivatives, run_window
 
 
 @dataclass(frozen=True)
@@ -64,71 +62,9 @@ class TruncatedBPTT(Estimator):
     ) -> Estimate:
         if self.second_order:
             return _total(optimizer, problem.differentiable(), carry, count, objective)
-        if self.coordinates is None or self.coordinates >= carry.w.shape[-1]:
-            window = _whole_window(optimizer, problem, carry, count)
-        else:
-            self.check(optimizer)
-            subset = draw_subset(carry, self.coordinates, window_generator(carry))
-            window = _window_of_subset(optimizer, problem, carry, count, subset)
+        window = run_window(optimizer, problem, carry, count, choose_subset(optimizer, carry, self.coordinates))
         value, gradients = window.gradients(optimizer, carry.initial, objective)
         return Estimate(gradients, value, window.losses, window.carry)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """What a window of T steps left behind.
-
-    Attributes:
-        losses: After each update, [T, ...].
-        updates: u_s at n coordinates, T of [..., n], attached to the optimizer's graph.
-        slopes: Gradients after each update at the same coordinates, T of [..., n].
-        carry: Its end, without a graph.
-        factor: What a sum over the coordinates is multiplied by.
-    """
-
-    losses: Tensor
-    updates: list[Tensor]
-    slopes: list[Tensor]
-    carry: Carry
-    factor: float = 1.0
-
-    def gradients(
-        self, optimizer: LearnedOptimizer, initial: Tensor, objective: Objective
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The meta-loss and its gradients: the updates' vector-Jacobian product with the suffix sums of slopes."""
-        value, weights = objective_weights(objective, self.losses, initial)
-        weights = self.factor * weights.to(self.updates[0].dtype)
-        suffix_sums = (torch.stack(self.slopes) * weights[..., None]).flip(0).cumsum(0).flip(0)
-        return value, _grad(self.updates, optimizer, list(suffix_sums.unbind()))
-
-
-def _whole_window(optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> _Window:
-    with torch.enable_grad():
-        window = list(steps(optimizer, problem, carry, count))
-    losses = torch.stack([step.after.loss for step in window])
-    slopes = [step.after.gradient for step in window]
-    return _Window(losses, [step.update for step in window], slopes, window[-1].after.detached())
-
-
-def _window_of_subset(
-    optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int, subset: Subset
-) -> _Window:
-    state = subset.of_state(carry.state)
-    seen: list[tuple[Tensor, Tensor]] = []
-    losses, slopes, after = [], [], carry
-    with torch.no_grad():
-        for step in steps(optimizer, problem, carry, count):
-            seen.append((subset.of(step.before.gradient), subset.of(step.before.w)))
-            after = step.after
-            losses.append(after.loss)
-            slopes.append(subset.of(after.gradient))
-    updates = []
-    with torch.enable_grad():
-        update_function = optimizer.bind()
-        for g, w in seen:
-            update, state = update_function(g.reshape(-1), w.reshape(-1), state)
-            updates.append(update.reshape(g.shape))
-    return _Window(torch.stack(losses), updates, slopes, after, subset.factor)
 
 
 def _total(
@@ -138,11 +74,4 @@ def _total(
         window: list[Step] = list(steps(optimizer, problem, carry, count))
         losses = torch.stack([step.after.loss for step in window])
         value = objective(losses, carry.initial).mean()
-    return Estimate(_grad([value], optimizer), value.detach(), losses.detach(), window[-1].after.detached())
-
-
-def _grad(
-    outputs: Sequence[Tensor], optimizer: LearnedOptimizer, cotangents: Sequence[Tensor] | None = None
-) -> tuple[Tensor, ...]:
-    parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
-    return torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True, materialize_grads=True)
+    return Estimate(derivatives([value], optimizer), value.detach(), losses.detach(), window[-1].after.detached())

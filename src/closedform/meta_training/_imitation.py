@@ -1,0 +1,179 @@
+"""Imitation: the learned optimizer is taught to do what a rule would do in its place, as well as to lower the loss.
+
+The learned optimizer runs the episode; the teacher sees the same gradients and parameters, and its updates u* are what
+the student's u should have been. Over a window, and for each optimizee,
+
+    relative error = mean((u - u*)^2) / mean(u*^2),
+
+whose gradient goes back through the student's graph with its inputs detached. A teacher gives every step and every
+coordinate a target, where the loss of an optimizee says little and late; and one that is good for whole episodes takes
+the student past the short horizon that windows have. Later its share falls, so that the student can get better than it.
+
+Source: Chen et al. 2020, Training Stronger Baselines for Learning to Optimize, section 3.2 (there off-policy, with
+several teachers); on-policy as in Ross, Gordon & Bagnell 2011 (DAgger).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closedform._options import check_count, check_number
+from closedform.errors import OptionError
+from closedform.learned_optimizers import LearnedOptimizer, State, SymbolicOptimizer
+from closedform.meta_training._coordinates import Subset, check_coordinatewise
+from closedform.meta_training._estimator import Estimate, Estimator
+from closedform.meta_training._objectives import Objective
+from closedform.meta_training._problem import AnyProblem
+from closedform.meta_training._unroll import Carry, Step
+from closedform.meta_training._window import choose_subset, derivatives, run_window
+from closedform.rules import Rule
+
+_PREFIX = "teacher."
+"""Entries of a carry's memory that are the teacher's state."""
+
+
+@dataclass(frozen=True)
+class Imitation(Estimator):
+    """An estimator of which a share is imitation of a rule.
+
+    With the share s, the meta-gradient is s * (that of the relative error) + (1 - s) * (that of ``base``), each
+    shortened to norm 1 first, and so is the value that is reported. Both see the same batches. With s = 1 ``base`` is
+    not run, with s = 0 nothing else is.
+
+    Attributes:
+        base: The estimator that imitation is added to; windows are as long as its own.
+        teacher: The rule, with its own ``lr``.
+        weight: s at meta-step 0, from 0 to 1.
+        until: Meta-steps over which s falls to 0, in a straight line; None or 0: it stays.
+        coordinates: Go back through that many random coordinates of each optimizee; None: through all.
+    """
+
+    base: Estimator
+    teacher: Rule
+    weight: float = 1.0
+    until: int | None = None
+    coordinates: int | None = None
+    unroll: int = field(init=False, repr=False)
+    name = "imitation"
+
+    def __post_init__(self) -> None:
+        check_number("weight", self.weight, least=0)
+        if self.weight > 1:
+            raise OptionError(f"weight must be a share from 0 to 1, not {self.weight!r}")
+        if self.until is not None:
+            check_count("until", self.until, 0)
+        if self.coordinates is not None:
+            check_count("coordinates", self.coordinates)
+        if self.base.particles:
+            raise OptionError(f"imitation cannot be added to {self.base.name!r}, which runs perturbed optimizers alone")
+        object.__setattr__(self, "unroll", self.base.unroll)
+
+    def check(self, optimizer: LearnedOptimizer) -> None:
+        self.base.check(optimizer)
+        if self.coordinates is not None:
+            check_coordinatewise(optimizer, "coordinates")
+
+    def at(self, step: int) -> Estimator:
+        share = self.weight * max(0.0, 1 - step / self.until) if self.until else self.weight
+        return replace(self, base=self.base.at(step), weight=share, until=None) if share else self.base.at(step)
+
+    def start(self, optimizer: LearnedOptimizer, carry: Carry) -> Carry:
+        return self.base.start(optimizer, carry)
+
+    def estimate(
+        self, optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int, objective: Objective
+    ) -> Estimate:
+        if not self.weight:
+            return self.base.estimate(optimizer, problem, carry, count, objective)
+        if self.weight == 1:
+            return self._imitate(optimizer, problem, carry, count)
+        imitated = self._imitate(optimizer, problem, replace(carry, generator=_copied(carry.generator)), count)
+        own = {key: value for key, value in carry.memory.items() if not key.startswith(_PREFIX)}
+        found = self.base.estimate(optimizer, problem, replace(carry, memory=own), count, objective)
+        memory = {**imitated.carry.memory, **found.carry.memory}
+        return Estimate(
+            tuple(
+                torch.lerp(mine, theirs, self.weight)
+                for mine, theirs in zip(_clipped(found.gradients), imitated.gradients, strict=True)
+            ),
+            torch.lerp(found.value.double(), imitated.value.double(), self.weight),
+            found.losses,
+            replace(found.carry, memory=memory),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Its options, with those of ``base``, and the teacher as a rule file has it."""
+        options = {"weight": self.weight, "until": self.until, "coordinates": self.coordinates}
+        return {"name": self.name, **options, "base": self.base.describe(), "teacher": self.teacher.to_json()}
+
+    def _imitate(self, optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> Estimate:
+        subset = choose_subset(optimizer, carry, self.coordinates)
+        lesson = _Lesson(self.teacher, problem, carry, subset)
+        window = run_window(optimizer, problem, carry, count, subset, lesson.watch)
+        with torch.enable_grad():
+            error = lesson.relative_error(window.updates)
+        gradients = _clipped(derivatives([error], optimizer))
+        after = replace(window.carry, memory={**carry.memory, **lesson.memory})
+        return Estimate(gradients, error.detach(), window.losses, after)
+
+
+class _Lesson:
+    """What the teacher would have done, step by step.
+
+    Args:
+        teacher: The rule.
+        problem: The problem.
+        carry: Where the window starts; with its teacher's state, or an episode's first.
+        subset: The coordinates that count; None: all.
+    """
+
+    def __init__(self, teacher: Rule, problem: AnyProblem, carry: Carry, subset: Subset | None) -> None:
+        optimizer = SymbolicOptimizer(teacher, ())
+        self._update = optimizer.bind()
+        self._subset = subset
+        self._state: State = {
+            key.removeprefix(_PREFIX): value for key, value in carry.memory.items() if key.startswith(_PREFIX)
+        } or optimizer.init_state(
+            carry.w.reshape(-1), [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
+        )
+        self._targets: list[Tensor] = []
+        self._sizes: list[Tensor] = []
+
+    @property
+    def memory(self) -> State:
+        """Its state, as a carry keeps it."""
+        return {_PREFIX + key: value for key, value in self._state.items()}
+
+    @torch.no_grad()
+    def watch(self, step: Step) -> None:
+        """Note what the teacher does where the student took a step."""
+        g, w = step.before.gradient, step.before.w
+        update, self._state = self._update(g.reshape(-1), w.reshape(-1), self._state)
+        update = update.reshape(w.shape)
+        self._targets.append(update if self._subset is None else self._subset.of(update))
+        self._sizes.append(update.square().mean(-1))
+
+    def relative_error(self, updates: Sequence[Tensor]) -> Tensor:
+        """Of the student's updates, a scalar: the mean over optimizees. Where the teacher stands still, it is 0."""
+        squares = (torch.stack(list(updates)) - torch.stack(self._targets)).square().mean(-1).mean(0)
+        size = torch.stack(self._sizes).mean(0)
+        return (squares / size.masked_fill(size == 0, math.inf)).mean()
+
+
+def _copied(generators: Any) -> Any:
+    """Generators that will draw the same."""
+    if isinstance(generators, tuple):
+        return tuple(_copied(generator) for generator in generators)
+    return torch.Generator().set_state(generators.get_state())
+
+
+def _clipped(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients shortened to norm 1 together, if they are longer."""
+    norm = torch.linalg.vector_norm(torch.stack([gradient.double().norm() for gradient in gradients]))
+    return tuple(gradient / norm.clamp(min=1.0).to(gradient) for gradient in gradients)
