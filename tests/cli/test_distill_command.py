@@ -69,10 +69,10 @@ def test_numpy_arrays_need_names(tmp_path: Path) -> None:
 
 
 def test_a_recording_gives_a_rule_chosen_by_training(recording: Path, tmp_path: Path) -> None:
-    choose = ("--task", "quadratic", "--unseen", "quadratic-10", "--length", "40")
+    choose = ("--unseen", "quadratic-10", "--length", "40")
     found = result_of(recording, *QUICK, *choose, "--out", tmp_path)
     rule = load_rule(found["rule"])
-    assert "trains best" in found["reason"]
+    assert "over quadratic, quadratic-10 (unseen)" in found["reason"]
     assert rule.provenance["chosen"] == json.loads((tmp_path / "selection.json").read_text())
     assert HallOfFame.load(tmp_path / "hall_of_fame.json").entries
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from closedform import tasks
 from closedform._files import write_json
@@ -57,7 +59,7 @@ def distill_data(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Choose by training on this task, the recorded one (closedform tasks)."),
+        typer.Option("--task", help="Choose by training on this task; with --unseen alone on the recorded ones."),
     ] = None,
     unseen: Annotated[
         list[str] | None, typer.Option("--unseen", help="Choose by training on this task too, which was not recorded.")
@@ -83,23 +85,24 @@ def distill_data(
         restarts=restarts,
         seed=seed,
     )
-    trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (task, unseen)]
-    is_table = data.suffix.lower() in READERS
-    if is_table and any(trained_on):
-        raise OptionError("equations over a table train nothing: leave out --task and --unseen")
-    if not is_table and (target or features or columns):
-        raise OptionError(f"--target, --features and --columns are for tables ({_TABLES}), not for recordings")
-    with bar("distilling") as progress:
-        show_at = partial(_show_progress, progress, generations)
-        if is_table:
-            table = load_table(data, target, features=_split(features), columns=_split(columns))
-            equations = distill_table(table, backend, config, on_progress=show_at)
-        else:
-            hall = distill(load_trajectories(data), backend, config, on_progress=show_at)
-    if is_table:
+    if data.suffix.lower() in READERS:
+        if task or unseen:
+            raise OptionError("equations over a table train nothing: leave out --task and --unseen")
+        table = load_table(data, target, features=_split(features), columns=_split(columns))
+        with bar("distilling") as progress:
+            equations = distill_table(
+                table, backend, config, on_progress=partial(_show_progress, progress, generations)
+            )
         _finish_table(equations, out, json)
-    else:
-        _finish_rules(hall, trained_on, top, length, seed, out, json)
+        return
+    if target or features or columns:
+        raise OptionError(f"--target, --features and --columns are for tables ({_TABLES}), not for recordings")
+    recording = load_trajectories(data)
+    recorded = task or (recording.provenance.get("tasks", ()) if unseen else ())
+    trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (recorded, unseen)]
+    with bar("distilling") as progress:
+        hall = distill(recording, backend, config, on_progress=partial(_show_progress, progress, generations))
+    _finish_rules(hall, trained_on, top, length, seed, out, json)
 
 
 def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
@@ -112,7 +115,7 @@ def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
         "complexity": chosen.complexity,
         "notes": _notes(hall),
     }
-    show(found, json, lambda: STDOUT.print(hall.table(), f"equations: {path}"))
+    show(found, json, lambda: _print(hall.table(), [f"chosen: {chosen.equation}", f"equations: {path}"]))
     _end(hall)
 
 
@@ -122,6 +125,7 @@ def _finish_rules(
     hall.save(out / "hall_of_fame.json")
     notes = _notes(hall)
     chosen, rule, reason = hall.choose(), hall.select(), None
+    path = save_rule(rule, out / "rule.json")  # also there if the rest is interrupted
     if any(trained_on) and not _interrupted(hall):
         with bar("trying") as progress:
             selection: Selection = select_closed_loop(
@@ -135,7 +139,7 @@ def _finish_rules(
             )
         chosen, rule, reason = selection.entry, selection.rule, selection.reason
         write_json(out / "selection.json", rule.provenance["chosen"])
-    path = save_rule(rule, out / "rule.json")
+        save_rule(rule, path)
     found = {
         "rule": str(path),
         "equation": chosen.equation,
@@ -146,7 +150,7 @@ def _finish_rules(
         "notes": notes,
     }
     lines = [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
-    show(found, json, lambda: STDOUT.print(hall.table(chosen), *lines, sep="\n", markup=False))
+    show(found, json, lambda: _print(hall.table(chosen), lines))
     _end(hall)
 
 
@@ -155,11 +159,17 @@ def _show_progress(progress: Bar, generations: int, at: Progress) -> None:
     progress(at.generation, generations, text)
 
 
+def _print(table: Table, lines: Sequence[str]) -> None:
+    STDOUT.print(table)
+    for line in lines:
+        STDOUT.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _notes(hall: HallOfFame | EquationHall) -> list[str]:
     """What was left out; told on standard error too, whatever the format of the result."""
     notes = [str(note) for note in hall.provenance.get("notes", ())]
     for note in notes:
-        STDERR.print(f"note: {note}", markup=False, highlight=False)
+        STDERR.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     return notes
 
 
