@@ -126,7 +126,7 @@ def test_npy(tmp_path: Path) -> None:
             load_table(tmp_path / f"{bad}.npy", columns=("a", "b", "y"))
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "data.parquet"
     path.write_bytes(b"PAR1")
     try:
@@ -144,6 +144,9 @@ def test_parquet(tmp_path: Path) -> None:
         load_table(path)
     with pytest.raises(Unknown, match="did you mean 'a'"):
         load_table(path, "y", features=["aa"])
+    monkeypatch.setattr("closedform.distillation._table_files.MAX_VALUES", 5)
+    with pytest.raises(DataError, match="6 values; the limit is 5"):
+        load_table(path, "y", features=["a"])
 
 
 def test_other_files(tmp_path: Path) -> None:

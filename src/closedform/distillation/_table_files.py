@@ -16,6 +16,7 @@ from closedform.distillation._table import Table
 from closedform.errors import DataError, OptionError, UnknownNameError
 
 MAX_BYTES = 2**30
+MAX_VALUES = 2**28
 _MISSING = {"", "na", "n/a", "nan", "null", "none"}
 """What a cell may say in place of a number; such rows are left out later on, and counted."""
 
@@ -146,10 +147,14 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | 
     except ImportError:
         raise OptionError(f"to read {path} install pyarrow: pip install pyarrow; or save it as .csv") from None
     try:
-        names = parquet.ParquetFile(path).schema_arrow.names
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
         for name in wanted or ():
             if name not in names:
                 raise UnknownNameError(unknown_name_message("column", name, dict.fromkeys(names)))
+        count = file.metadata.num_rows * len(wanted or names)  # a small file may unpack to a large table
+        if count > MAX_VALUES:
+            raise DataError(f"{path} holds {count:,} values; the limit is {MAX_VALUES:,}: name fewer features, or rows")
         table = parquet.read_table(path, columns=None if wanted is None else sorted(wanted))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a parquet file: {str(error).splitlines()[0][:100]}") from None
