@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from closedform.cli import app
-from closedform.cli._training import CONFIG_OPTIONS, ESTIMATOR_OPTIONS
+from closedform.cli._training import CONFIG_OPTIONS, ESTIMATOR_OPTIONS, own_device
 from closedform.learned_optimizers import PRETRAINED, load_learned_optimizer
 from closedform.meta_training import ESTIMATORS, MetaTrainConfig
 
@@ -92,6 +92,13 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
     if not PRETRAINED:
         assert "no weights ship for" in error_of("train", "rp-s", "--pretrained", *SHORT, "--out", tmp_path / "c")
     assert "holds a 'rp-s', not a 'dm'" in error_of("train", "dm", "--init", model, *SHORT, "--out", tmp_path / "c")
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert own_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [own_device(name) for name in ("cuda", "cpu", "cuda:3")] == ["cuda:1", "cpu", "cuda:3"]
 
 
 def test_tensorboard(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ option of an estimator is one in ``ESTIMATOR_OPTIONS``, under the name of its ar
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -129,12 +130,20 @@ def training_options(
 
 def _training(defaults: MetaTrainConfig, usual: Estimator, values: dict[str, Any]) -> Training:
     config = replace(defaults, **{name: values[name] for name in CONFIG_OPTIONS})
+    device = own_device(values["device"])
     return Training(
         estimator=_estimator(values["estimator"], usual, {name: values[name] for name in ESTIMATOR_OPTIONS}),
         config=config,
-        tasks=[tasks.get(name, data_dir=values["data_dir"]).to(values["device"]) for name in values["task"]],
-        **{name: values[name] for name in ("out", "device", "resume", "tensorboard", "json")},
+        tasks=[tasks.get(name, data_dir=values["data_dir"]).to(device) for name in values["task"]],
+        device=device,
+        **{name: values[name] for name in ("out", "resume", "tensorboard", "json")},
     )
+
+
+def own_device(name: str) -> str:
+    """Under torchrun each process of a machine has a GPU of its own, if it is to have one and none is named."""
+    local = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local}" if name == "cuda" and local else name
 
 
 def _estimator(name: str, usual: Estimator, options: dict[str, Any]) -> Estimator:

@@ -67,7 +67,11 @@ def restarted(
                 seconds = time.monotonic() - start
                 on_progress(Progress(stage, 0, seconds, found.best.train_error, found.best.equation))
     hall = merged(halls)
-    further = {"restarts": len(halls), "seeds": [run.seed for run in runs], "seconds": round(time.monotonic() - start, 2)}
+    further = {
+        "restarts": len(halls),
+        "seeds": [run.seed for run in runs],
+        "seconds": round(time.monotonic() - start, 2),
+    }
     return replace(hall, provenance={**hall.provenance, **further})
 
 
