@@ -16,6 +16,7 @@ from closedform.meta_training import (
     PES,
     Estimator,
     ForwardAccumulation,
+    Imitation,
     MetaTrainConfig,
     TruncatedBPTT,
     meta_train,
@@ -27,10 +28,13 @@ ESTIMATORS: dict[str, Estimator] = {
     "bptt": TruncatedBPTT(5),
     "pes": PES(5, pairs=2),
     "forward": ForwardAccumulation(5, coordinates=3),
+    "imitation": Imitation(TruncatedBPTT(5), load_rule("adam"), until=6),
 }
 CONFIG = MetaTrainConfig(
     steps=8,
     horizon=15,
+    curriculum=(7,),
+    curriculum_patience=1,
     lr=1e-2,
     warmup=2,
     batch=4,

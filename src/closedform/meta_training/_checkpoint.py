@@ -28,7 +28,7 @@ _FREE = ("time_limit", "checkpoint_every")
 
 _PLACES = ("w", "loss", "gradient", "initial")
 """Tensors of a carry that lie on the task's device."""
-_PROGRESS = ("step", "diverged", "bad_in_a_row", "best_step", "best_validation")
+_PROGRESS = ("step", "diverged", "bad_in_a_row", "best_step", "best_validation", "stage", "stale")
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:

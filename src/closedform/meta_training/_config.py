@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from closedform._names import lookup
 from closedform._options import check_count, check_number, check_positive
+from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import OBJECTIVES
 from closedform.meta_training._totals import NORMALISATIONS
@@ -20,6 +22,12 @@ class MetaTrainConfig:
     Attributes:
         steps: Meta-steps: updates of the meta-parameters, one window each.
         horizon: Steps an episode; None: the task's own horizon.
+        curriculum: Horizons of the first stages of training, growing, before the full one. A stage ends when
+            ``curriculum_patience`` validations in a row were no better than the best so far. Validation has the full
+            horizon at every stage, so that its numbers can be compared and the weights kept are those that go furthest
+            (Chen et al. 2020, Training Stronger Baselines for Learning to Optimize, section 3.1, validate at the next
+            stage's horizon, and compare stages).
+        curriculum_patience: See ``curriculum``.
         lr: The meta-optimizer's learning rate (Adam).
         warmup: Meta-steps over which the learning rate rises to ``lr``. Adam's first steps have full length whatever
             they are based on, and may throw a network to where every optimizee dies at once and no gradient is left.
@@ -42,6 +50,8 @@ class MetaTrainConfig:
 
     steps: int = 1000
     horizon: int | None = None
+    curriculum: tuple[int, ...] = ()
+    curriculum_patience: int = 2
     lr: float = 3e-3
     warmup: int = 100
     final_lr: float = 0.1
@@ -69,16 +79,32 @@ class MetaTrainConfig:
             "validate_every": 0,
             "validation_episodes": 1,
             "checkpoint_every": 1,
+            "curriculum_patience": 1,
         }.items():
             check_count(name, getattr(self, name), least)
         if self.horizon is not None:
             check_count("horizon", self.horizon)
+        self._check_curriculum()
         for name in ("lr", "clip"):
             check_positive(name, getattr(self, name))
         for name in ("final_lr", "random_scaling"):
             check_number(name, getattr(self, name), least=0)
         if self.time_limit is not None:
             check_positive("time_limit", self.time_limit)
+
+    def _check_curriculum(self) -> None:
+        for horizon in self.curriculum:
+            check_count("curriculum", horizon)
+        horizons = [*self.curriculum, *([] if self.horizon is None else [self.horizon])]
+        if any(later <= earlier for earlier, later in pairwise(horizons)):
+            raise OptionError(f"curriculum must be horizons that grow, up to the full one: {horizons} do not")
+        if self.curriculum and not self.validate_every:
+            raise OptionError("curriculum needs validations, which end its stages: set validate_every above 0")
+
+    def horizon_at(self, own: int, stage: int) -> int:
+        """Steps of a training episode in a stage of the curriculum, 0, 1, ..., of a task whose own horizon is given."""
+        full = self.horizon or own
+        return min(full, self.curriculum[stage]) if stage < len(self.curriculum) else full
 
     def lr_at(self, step: int) -> float:
         """The learning rate of the meta-step after ``step`` others."""

@@ -52,15 +52,16 @@ class Episode:
 
 
 def training_episode(
-    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, slot: int, number: int
+    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, slot: int, number: int, stage: int = 0
 ) -> Episode:
     """The slot's episode of that number: its task, random scaling, starting points and batches.
 
-    All slots begin together; so that they do not stay in step, the first episode of all but slot 0 ends at random.
+    Its length depends on the stage of the curriculum. All slots begin together; so that they do not stay in step, the
+    first episode of all but slot 0 ends at random.
     """
     generators = [generator_for(config.seed, _TRAINING, slot, number, row) for row in range(config.side_by_side)]
     index = int(torch.randint(len(tasks), (), generator=generators[0]))
-    horizon = config.horizon or tasks[index].horizon
+    horizon = config.horizon_at(tasks[index].horizon, stage)
     if slot and number == 1:
         horizon = int(torch.randint(1, horizon + 1, (), generator=generators[0]))
     scale = _random_scale(tasks[index], config.random_scaling, generators) if config.random_scaling else None

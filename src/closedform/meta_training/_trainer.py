@@ -69,6 +69,8 @@ class Trainer:
         self.step = 0
         self.diverged = 0
         self.bad_in_a_row = 0
+        self.stage = 0
+        self.stale = 0
         self.best_step = 0
         self.best_validation = math.inf
         self.best = self.weights()
@@ -105,10 +107,14 @@ class Trainer:
         return self._record(totals, norm)
 
     def validate(self) -> float:
-        """Run the validation episodes, and keep the weights if they are the best so far."""
+        """Run the validation episodes; keep the weights if they are the best so far, else the stage may be over."""
         score = validate(self.optimizer, self.tasks, self.config, self.ranks)
+        self.stale += 1
         if score < self.best_validation:
             self.best_validation, self.best_step, self.best = score, self.step, self.weights()
+            self.stale = 0
+        elif self.stale >= self.config.curriculum_patience and self.stage < len(self.config.curriculum):
+            self.stage, self.stale = self.stage + 1, 0
         return score
 
     def _window(self, index: int) -> Window:
@@ -124,7 +130,7 @@ class Trainer:
         return Window(episode.task, estimate if finite else None)
 
     def _episode(self, slot: int, number: int) -> Episode:
-        episode = training_episode(self.optimizer, self.tasks, self.config, slot, number)
+        episode = training_episode(self.optimizer, self.tasks, self.config, slot, number, self.stage)
         return episode.at(self.estimator.start(self.optimizer, episode.carry))
 
     def _update(self, totals: Totals) -> float | None:
@@ -141,6 +147,8 @@ class Trainer:
 
     def _record(self, totals: Totals, norm: float | None) -> dict[str, Any]:
         meta_loss, loss, inner_step = totals.means
+        config = self.config
+        horizon = max(config.horizon_at(task.horizon, self.stage) for task in self.tasks)
         return {
             "step": self.step,
             "meta_loss": meta_loss,
@@ -149,6 +157,7 @@ class Trainer:
             "gradient_norm": norm,
             "episodes": totals.episodes,
             "diverged": self.diverged,
+            **({"stage": self.stage, "horizon": horizon} if config.curriculum else {}),
         }
 
 
