@@ -20,6 +20,7 @@ from closedform.learned_optimizers import PRETRAINED, load_learned_optimizer
 from closedform.meta_training import ESTIMATORS, MetaTrainConfig
 
 PLAIN = {f"{kind}{optional}" for kind in ("int", "float", "str", "bool") for optional in ("", " | None")}
+PLAIN |= {"tuple[int, ...]"}
 RUNNER = CliRunner()
 SHORT = ("--task", "quadratic", "--steps", "3", "--horizon", "8", "--validation-episodes", "1")
 
@@ -99,6 +100,18 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
     assert own_device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert [own_device(name) for name in ("cuda", "cpu", "cuda:3")] == ["cuda:1", "cpu", "cuda:3"]
+
+
+def test_imitation_and_curriculum(tmp_path: Path) -> None:
+    options = ("--imitation", "adam", "--imitation-weight", "0.5", "--imitation-until", "2", "--coordinates", "3")
+    found = config_of("train", "rp-s", tmp_path, *options, "--curriculum", "2,4", "--curriculum-patience", "3")
+    expected = {"name": "imitation", "weight": 0.5, "until": 2, "coordinates": 3}
+    assert expected.items() <= found["estimator"].items()
+    assert found["estimator"]["base"]["coordinates"] == 3
+    assert found["config"]["curriculum"] == [2, 4]
+    assert found["config"]["curriculum_patience"] == 3
+    for wrong in (("--curriculum", "2,x"), ("--imitation-until", "2"), ("--imitation", "adamm"), ("--curriculum", "9")):
+        error_of("train", "rp-s", *SHORT, *wrong, "--out", tmp_path)
 
 
 def test_tensorboard(tmp_path: Path) -> None:

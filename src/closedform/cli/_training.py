@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,17 @@ from closedform.cli._app import RANK, DataDir, Device, JsonFlag, Out, Resume, Se
 from closedform.cli._given import given_to
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
-from closedform.meta_training import ESTIMATORS, NORMALISATIONS, OBJECTIVES, Estimator, MetaTrainConfig, TruncatedBPTT
+from closedform.meta_training import (
+    ESTIMATORS,
+    NORMALISATIONS,
+    OBJECTIVES,
+    Estimator,
+    Imitation,
+    MetaTrainConfig,
+    TruncatedBPTT,
+    tensorboard_writer,
+)
+from closedform.rules import load_rule
 from closedform.tasks import Task
 
 
@@ -36,6 +46,8 @@ CONFIG_OPTIONS: dict[str, Any] = {
     "final_lr": _option(float, "Learning rate at the end, as a share of --lr."),
     "warmup": _option(int, "Meta-steps over which the learning rate rises."),
     "horizon": _option(int | None, "Steps of an episode; the task's own by default."),
+    "curriculum": _option(str | None, "Horizons of first stages, growing, comma-separated: 100,200."),
+    "curriculum_patience": _option(int, "Validations in a row without progress that end a stage."),
     "batch": _option(int, "Episodes whose meta-gradients are averaged."),
     "side_by_side": _option(int, "Optimizees of an episode, trained in step."),
     "objective": _option(str, f"The meta-loss: {', '.join(OBJECTIVES)}."),
@@ -54,6 +66,11 @@ ESTIMATOR_OPTIONS: dict[str, Any] = {
     "pairs": _option(int | None, "Estimator: perturbations, each with its opposite."),
     "coordinates": _option(int | None, "Estimator: random coordinates that the gradient goes through."),
     "second_order": _option(bool, "Estimator: include how updates change later gradients.", "--second-order"),
+}
+IMITATION_OPTIONS: dict[str, Any] = {
+    "imitation": _option(str | None, "Imitate a rule at first: a library rule or a rule file."),
+    "imitation_weight": _option(float, "Share of imitation at the first meta-step, from 0 to 1."),
+    "imitation_until": _option(int | None, "Meta-steps over which that share falls to 0; it stays, if left out."),
 }
 _FIRST: dict[str, Any] = {
     "task": TaskName,
@@ -85,7 +102,9 @@ class Training:
     @contextmanager
     def followed(self, title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """What to call after every meta-step: shows it, and writes it for TensorBoard if asked."""
-        with _scalars(self.out, self.tensorboard and not RANK) as write, bar(title) as progress:
+        wanted = self.tensorboard and not RANK
+        scalars = tensorboard_writer(self.out / "tensorboard") if wanted else nullcontext(lambda record: None)
+        with scalars as write, bar(title) as progress:
 
             def follow(record: Mapping[str, Any]) -> None:
                 progress.meta_step(self.config.steps, record)
@@ -106,10 +125,11 @@ def training_options(
     """
     initial = {"task": ["mlp-digits"], "out": Path(out), "estimator": estimator.name, "device": "cpu"}
     initial |= {name: getattr(defaults, name) for name in CONFIG_OPTIONS}
+    initial |= {"curriculum": None, "imitation_weight": 1.0}
     initial |= dict.fromkeys(("second_order", "tensorboard", "resume", "json"), False)
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=initial.get(name), annotation=kind)
-        for name, kind in {**_FIRST, **ESTIMATOR_OPTIONS, **CONFIG_OPTIONS, **_LAST}.items()
+        for name, kind in {**_FIRST, **ESTIMATOR_OPTIONS, **IMITATION_OPTIONS, **CONFIG_OPTIONS, **_LAST}.items()
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,10 +149,12 @@ def training_options(
 
 
 def _training(defaults: MetaTrainConfig, usual: Estimator, values: dict[str, Any]) -> Training:
+    values["curriculum"] = _horizons(values["curriculum"])
     config = replace(defaults, **{name: values[name] for name in CONFIG_OPTIONS})
+    estimator = _estimator(values["estimator"], usual, {name: values[name] for name in ESTIMATOR_OPTIONS})
     device = own_device(values["device"])
     return Training(
-        estimator=_estimator(values["estimator"], usual, {name: values[name] for name in ESTIMATOR_OPTIONS}),
+        estimator=_with_teacher(estimator, values),
         config=config,
         tasks=[tasks.get(name, data_dir=values["data_dir"]).to(device) for name in values["task"]],
         device=device,
@@ -153,23 +175,19 @@ def _estimator(name: str, usual: Estimator, options: dict[str, Any]) -> Estimato
     return replace(usual, **given) if name == usual.name and isinstance(usual, TruncatedBPTT) else make(**given)
 
 
-@contextmanager
-def _scalars(out: Path, wanted: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    if not wanted:
-        yield lambda record: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise OptionError("--tensorboard needs tensorboard; install it with: pip install tensorboard") from None
-    writer = SummaryWriter(str(out / "tensorboard"))
+def _with_teacher(estimator: Estimator, values: Mapping[str, Any]) -> Estimator:
+    """The estimator, a share of which is imitation if a rule was named."""
+    until, name = values["imitation_until"], values["imitation"]
+    if name is None:
+        if until is not None or values["imitation_weight"] != 1:
+            raise OptionError("--imitation-weight and --imitation-until need the rule to imitate: --imitation RULE")
+        return estimator
+    return Imitation(estimator, load_rule(name), values["imitation_weight"], until, values["coordinates"])
 
-    def write(record: Mapping[str, Any]) -> None:
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name != "step":
-                writer.add_scalar(name, value, int(record["step"]))
 
+def _horizons(text: str | None) -> tuple[int, ...]:
+    """What ``--curriculum`` asks for."""
     try:
-        yield write
-    finally:
-        writer.close()
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise OptionError(f"--curriculum takes whole numbers, comma-separated, such as 100,200; not {text!r}") from None

@@ -19,6 +19,7 @@ from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._pes import PES
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
+from closedform.meta_training._tensorboard import tensorboard_writer
 from closedform.meta_training._totals import NORMALISATIONS
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.meta_training._unroll import Carry, Step, begin, run, steps
@@ -58,4 +59,5 @@ __all__ = [
     "meta_tune",
     "run",
     "steps",
+    "tensorboard_writer",
 ]

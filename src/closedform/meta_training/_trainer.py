@@ -155,6 +155,7 @@ class Trainer:
             "loss": loss,
             "inner_step": None if inner_step is None else round(inner_step),
             "gradient_norm": norm,
+            "lr": config.lr_at(self.step - 1),
             "episodes": totals.episodes,
             "diverged": self.diverged,
             **({"stage": self.stage, "horizon": horizon} if config.curriculum else {}),
