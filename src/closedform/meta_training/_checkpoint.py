@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
             for task in trainer.tasks
         ],
         "estimator": trainer.estimator.describe(),
-        "config": {key: value for key, value in asdict(trainer.config).items() if key not in _FREE},
+        "config": {key: value for key, value in trainer.config.describe().items() if key not in _FREE},
     }
 
 

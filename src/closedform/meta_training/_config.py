@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -100,6 +100,10 @@ class MetaTrainConfig:
             raise OptionError(f"curriculum must be horizons that grow, up to the full one: {horizons} do not")
         if self.curriculum and not self.validate_every:
             raise OptionError("curriculum needs validations, which end its stages: set validate_every above 0")
+
+    def describe(self) -> dict[str, Any]:
+        """All options, a JSON object."""
+        return {**asdict(self), "curriculum": list(self.curriculum)}
 
     def horizon_at(self, own: int, stage: int) -> int:
         """Steps of a training episode in a stage of the curriculum, 0, 1, ..., of a task whose own horizon is given."""

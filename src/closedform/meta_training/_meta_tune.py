@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def meta_tune(
     entry = {
         "tasks": [task.name for task in tasks],
         "estimator": estimator.describe(),
-        "config": asdict(config),
+        "config": config.describe(),
         **_outcome(optimizer, result),
     }
     tuned = optimizer.rule()
