@@ -151,14 +151,24 @@ def test_subsets_of_coordinates_average_to_the_whole(rows: int | None, monkeypat
         torch.testing.assert_close(mean, exact, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("base", [BPTT, TruncatedBPTT(T, coordinates=2), AntitheticES(T), ForwardAccumulation(T)])
-def test_a_share_mixes_both_gradients_on_the_same_batches(base: Estimator) -> None:
+@pytest.mark.parametrize(
+    ("base", "coordinates"),
+    [
+        (BPTT, None),
+        (TruncatedBPTT(T, coordinates=2), 2),
+        (TruncatedBPTT(T, coordinates=2), None),
+        (TruncatedBPTT(T, second_order=True), None),
+        (AntitheticES(T), 3),
+        (ForwardAccumulation(T), None),
+    ],
+)
+def test_a_share_mixes_both_gradients_on_the_same_batches(base: Estimator, coordinates: int | None) -> None:
     optimizer = _network()
     for first, second, mixed in zip(
-        _windows(Imitation(base, MOMENTUM), optimizer, ROWS, 1),
-        _windows(base, optimizer, ROWS, 1),
-        _windows(Imitation(base, MOMENTUM, weight=0.25), optimizer, ROWS, 2),
-        strict=False,
+        _windows(Imitation(base, MOMENTUM, coordinates=coordinates), optimizer, ROWS, 2),
+        _windows(base, optimizer, ROWS, 2),
+        _windows(Imitation(base, MOMENTUM, weight=0.25, coordinates=coordinates), optimizer, ROWS, 2),
+        strict=True,
     ):
         torch.testing.assert_close(mixed.losses, second.losses)
         torch.testing.assert_close(mixed.losses, first.losses)
@@ -223,6 +233,18 @@ def test_a_network_learns_what_a_rule_does_on_digits() -> None:
     errors = [record["meta_loss"] for record in result.history]
     assert errors[0] == pytest.approx(1, abs=0.3)  # of random coordinates
     assert sum(errors[-10:]) / 10 < 0.1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("teacher", ["adam", "lamb"])
+def test_on_a_gpu_as_on_the_cpu(teacher: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        optimizer, task = _network().to(device), tasks.get("quadratic", dim=4).to(device, torch.float64)
+        estimator = Imitation(TruncatedBPTT(T, coordinates=2), load_rule(teacher), until=9, coordinates=2)
+        result = meta_train(optimizer, [task], estimator=estimator, config=CONFIG)
+        found.append([record["meta_loss"] for record in result.history[1:]])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

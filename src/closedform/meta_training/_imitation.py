@@ -30,8 +30,9 @@ from closedform.meta_training._coordinates import Subset, check_coordinatewise
 from closedform.meta_training._estimator import Estimate, Estimator
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training._problem import AnyProblem
+from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.meta_training._unroll import Carry, Step
-from closedform.meta_training._window import choose_subset, derivatives, run_window
+from closedform.meta_training._window import Window, choose_subset, derivatives, run_window
 from closedform.rules import Rule
 
 _PREFIX = "teacher."
@@ -44,7 +45,8 @@ class Imitation(Estimator):
 
     With the share s, the meta-gradient is s * (that of the relative error) + (1 - s) * (that of ``base``), each
     shortened to norm 1 first, and so is the value that is reported. Both see the same batches. With s = 1 ``base`` is
-    not run, with s = 0 nothing else is.
+    not run, with s = 0 nothing else is. A ``TruncatedBPTT`` with the same ``coordinates`` shares the window, which then
+    is run once for both.
 
     Attributes:
         base: The estimator that imitation is added to; windows are as long as its own.
@@ -91,36 +93,23 @@ class Imitation(Estimator):
     ) -> Estimate:
         if not self.weight:
             return self.base.estimate(optimizer, problem, carry, count, objective)
-        if self.weight == 1:
-            return self._imitate(optimizer, problem, carry, count)
-        imitated = self._imitate(optimizer, problem, replace(carry, generator=_copied(carry.generator)), count)
-        own = {key: value for key, value in carry.memory.items() if not key.startswith(_PREFIX)}
-        found = self.base.estimate(optimizer, problem, replace(carry, memory=own), count, objective)
-        memory = {**imitated.carry.memory, **found.carry.memory}
-        return Estimate(
-            tuple(
-                torch.lerp(mine, theirs, self.weight)
-                for mine, theirs in zip(_clipped(found.gradients), imitated.gradients, strict=True)
-            ),
-            torch.lerp(found.value.double(), imitated.value.double(), self.weight),
-            found.losses,
-            replace(found.carry, memory=memory),
-        )
+        alone, one_window = self.weight == 1, self.base == TruncatedBPTT(self.unroll, coordinates=self.coordinates)
+        kept = carry if alone or one_window else replace(carry, generator=_copied(carry.generator))
+        lesson = _Lesson(self.teacher, problem, carry, choose_subset(optimizer, carry, self.coordinates))
+        window = run_window(optimizer, problem, kept, count, lesson.subset, lesson.watch)
+        taught = lesson.estimate(optimizer, window, retain_graph=one_window and not alone)
+        if alone:
+            return taught
+        if one_window:
+            found = window.estimate(optimizer, carry.initial, objective)
+        else:
+            found = self.base.estimate(optimizer, problem, carry, count, objective)
+        return _mixed(found, taught, self.weight)
 
     def describe(self) -> dict[str, Any]:
         """Its options, with those of ``base``, and the teacher as a rule file has it."""
         options = {"weight": self.weight, "until": self.until, "coordinates": self.coordinates}
         return {"name": self.name, **options, "base": self.base.describe(), "teacher": self.teacher.to_json()}
-
-    def _imitate(self, optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> Estimate:
-        subset = choose_subset(optimizer, carry, self.coordinates)
-        lesson = _Lesson(self.teacher, problem, carry, subset)
-        window = run_window(optimizer, problem, carry, count, subset, lesson.watch)
-        with torch.enable_grad():
-            error = lesson.relative_error(window.updates)
-        gradients = _clipped(derivatives([error], optimizer))
-        after = replace(window.carry, memory={**carry.memory, **lesson.memory})
-        return Estimate(gradients, error.detach(), window.losses, after)
 
 
 class _Lesson:
@@ -136,19 +125,12 @@ class _Lesson:
     def __init__(self, teacher: Rule, problem: AnyProblem, carry: Carry, subset: Subset | None) -> None:
         optimizer = SymbolicOptimizer(teacher, ())
         self._update = optimizer.bind()
-        self._subset = subset
-        self._state: State = {
-            key.removeprefix(_PREFIX): value for key, value in carry.memory.items() if key.startswith(_PREFIX)
-        } or optimizer.init_state(
-            carry.w.reshape(-1), [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
-        )
+        self.subset = subset
+        state = {key.removeprefix(_PREFIX): value for key, value in _of_teacher(carry.memory).items()}
+        shapes = [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
+        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes)
         self._targets: list[Tensor] = []
         self._sizes: list[Tensor] = []
-
-    @property
-    def memory(self) -> State:
-        """Its state, as a carry keeps it."""
-        return {_PREFIX + key: value for key, value in self._state.items()}
 
     @torch.no_grad()
     def watch(self, step: Step) -> None:
@@ -156,14 +138,37 @@ class _Lesson:
         g, w = step.before.gradient, step.before.w
         update, self._state = self._update(g.reshape(-1), w.reshape(-1), self._state)
         update = update.reshape(w.shape)
-        self._targets.append(update if self._subset is None else self._subset.of(update))
+        self._targets.append(update if self.subset is None else self.subset.of(update))
         self._sizes.append(update.square().mean(-1))
 
-    def relative_error(self, updates: Sequence[Tensor]) -> Tensor:
+    def estimate(self, optimizer: LearnedOptimizer, window: Window, retain_graph: bool) -> Estimate:
+        """The relative error of the window that it watched, with its gradients, and its own state in the carry."""
+        with torch.enable_grad():
+            error = self._relative_error(window.updates)
+        gradients = _clipped(derivatives([error], optimizer, retain_graph=retain_graph))
+        memory = {**window.carry.memory, **{_PREFIX + key: value for key, value in self._state.items()}}
+        return Estimate(gradients, error.detach(), window.losses, replace(window.carry, memory=memory))
+
+    def _relative_error(self, updates: Sequence[Tensor]) -> Tensor:
         """Of the student's updates, a scalar: the mean over optimizees. Where the teacher stands still, it is 0."""
         squares = (torch.stack(list(updates)) - torch.stack(self._targets)).square().mean(-1).mean(0)
         size = torch.stack(self._sizes).mean(0)
         return (squares / size.masked_fill(size == 0, math.inf)).mean()
+
+
+def _mixed(found: Estimate, taught: Estimate, share: float) -> Estimate:
+    """What ``base`` found, with a share of imitation."""
+    return Estimate(
+        tuple(map(lambda own, other: torch.lerp(own, other, share), _clipped(found.gradients), taught.gradients)),
+        torch.lerp(found.value.double(), taught.value.double(), share),
+        found.losses,
+        replace(found.carry, memory={**found.carry.memory, **_of_teacher(taught.carry.memory)}),
+    )
+
+
+def _of_teacher(memory: State) -> State:
+    """The teacher's part."""
+    return {key: value for key, value in memory.items() if key.startswith(_PREFIX)}
 
 
 def _copied(generators: Any) -> Any:

@@ -63,8 +63,7 @@ class TruncatedBPTT(Estimator):
         if self.second_order:
             return _total(optimizer, problem.differentiable(), carry, count, objective)
         window = run_window(optimizer, problem, carry, count, choose_subset(optimizer, carry, self.coordinates))
-        value, gradients = window.gradients(optimizer, carry.initial, objective)
-        return Estimate(gradients, value, window.losses, window.carry)
+        return window.estimate(optimizer, carry.initial, objective)
 
 
 def _total(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._coordinates import Subset, check_coordinatewise, draw_subset
-from closedform.meta_training._estimator import objective_weights
+from closedform.meta_training._estimator import Estimate, objective_weights
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training._problem import AnyProblem
 from closedform.meta_training._seeds import window_generator
@@ -43,14 +43,13 @@ class Window:
     carry: Carry
     factor: float = 1.0
 
-    def gradients(
-        self, optimizer: LearnedOptimizer, initial: Tensor, objective: Objective
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def estimate(self, optimizer: LearnedOptimizer, initial: Tensor, objective: Objective) -> Estimate:
         """The meta-loss and its gradients: the updates' vector-Jacobian product with the suffix sums of slopes."""
         value, weights = objective_weights(objective, self.losses, initial)
         weights = self.factor * weights.to(self.updates[0].dtype)
         suffix_sums = (torch.stack(self.slopes) * weights[..., None]).flip(0).cumsum(0).flip(0)
-        return value, derivatives(self.updates, optimizer, list(suffix_sums.unbind()))
+        gradients = derivatives(self.updates, optimizer, list(suffix_sums.unbind()))
+        return Estimate(gradients, value, self.losses, self.carry)
 
 
 def run_window(
@@ -118,8 +117,11 @@ def _window_of_subset(
 
 
 def derivatives(
-    outputs: Sequence[Tensor], optimizer: LearnedOptimizer, cotangents: Sequence[Tensor] | None = None
+    outputs: Sequence[Tensor],
+    optimizer: LearnedOptimizer,
+    cotangents: Sequence[Tensor] | None = None,
+    retain_graph: bool = False,
 ) -> tuple[Tensor, ...]:
     """Derivatives of outputs, each multiplied by its cotangent, in the meta-parameters; 0 where there is no path."""
     parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
-    return torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(outputs, parameters, cotangents, retain_graph, allow_unused=True, materialize_grads=True)
