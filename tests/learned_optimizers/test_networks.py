@@ -35,6 +35,17 @@ def test_cell_equals_torch(generator: torch.Generator) -> None:
     torch.testing.assert_close(ours, torch.cat(grads, dim=1), rtol=1e-10, atol=1e-12)
 
 
+def test_an_untrained_cell_remembers_from_one_step_to_hundreds() -> None:
+    """A gate that keeps T/(T + 1) forgets over T + 1 steps; with what is written, the sum of weights is 1."""
+    write, keep, candidate, read = torch.sigmoid(LSTMCell(3, 4).bias.double()).reshape(4, 4)
+    times = torch.tensor([1, 600 ** (1 / 3), 600 ** (2 / 3), 600], dtype=torch.float64)
+    torch.testing.assert_close(keep, times / (times + 1), rtol=1e-5, atol=0)
+    torch.testing.assert_close(write, 1 - keep, rtol=1e-5, atol=0)
+    assert (torch.cat([candidate, read]) - 0.5).abs().max() < 0.13
+    (only,) = LSTMCell(3, 1).bias[1]
+    assert only == 0
+
+
 def _awake(l2o: RecurrentOptimizer) -> RecurrentOptimizer:
     """With an output layer that is not zero."""
     with torch.no_grad():
