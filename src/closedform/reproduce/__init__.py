@@ -7,20 +7,34 @@ a function to call with its progress, and returns a `Reproduction`.
 from collections.abc import Callable
 
 from closedform.reproduce._base import OnProgress, Reproduction
+from closedform.reproduce._numerical import NumericalResult, NumericalRow, numerical
+from closedform.reproduce._r2 import r2
+from closedform.reproduce._r2_result import LossRow, R2Result, R2Row
 from closedform.reproduce._replay import replayed
 from closedform.reproduce._sanity import SanityResult, SanityRow, sanity
 from closedform.reproduce._targets import TARGETS, Target
 
-REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {"sanity": sanity}
+REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {
+    "numerical": numerical,
+    "r2": r2,
+    "sanity": sanity,
+}
 
 __all__ = [
     "REPRODUCTIONS",
     "TARGETS",
+    "LossRow",
+    "NumericalResult",
+    "NumericalRow",
     "OnProgress",
+    "R2Result",
+    "R2Row",
     "Reproduction",
     "SanityResult",
     "SanityRow",
     "Target",
+    "numerical",
+    "r2",
     "replayed",
     "sanity",
 ]
