@@ -84,7 +84,7 @@ def _distance(found: Tensor, expected: Tensor) -> float:
 def test_two_hundred_steps_in_lockstep(
     l2o: RecurrentOptimizer, only_torch: Callable, generator: torch.Generator, calls: list
 ) -> None:
-    """Equal to 1e-5, but for what torch's own rounding takes away from the truth in double precision."""
+    """As near to what double precision gives as torch is, within 1e-5."""
     w = torch.zeros(301)
     exact = only_torch(copy.deepcopy(l2o).double())
     steps = l2o.bind(), only_torch(l2o)
@@ -94,10 +94,10 @@ def test_two_hundred_steps_in_lockstep(
         update, ours = steps[0](g, w, ours)
         expected, theirs = steps[1](g, w, theirs)
         true, truth = exact(g.double(), w.double(), truth)
-        assert _distance(update, expected) <= 1e-5 + _distance(expected, true)
+        assert _distance(update, true) <= 1e-5 + _distance(expected, true)
         assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
-        assert _distance(ours[key], value) <= 1e-5 + _distance(value, truth[key])
+        assert _distance(ours[key], truth[key]) <= 1e-5 + _distance(value, truth[key])
     assert len(calls) == 200
 
 
@@ -135,6 +135,10 @@ def test_threads_do_not_change_a_bit(generator: torch.Generator) -> None:
 def test_nan_stays_with_its_parameter(
     l2o: RecurrentOptimizer, only_torch: Callable, generator: torch.Generator
 ) -> None:
+    for (
+        parameter
+    ) in l2o.parameters():  # no weight is exactly 0: 0 * infinity would be NaN, or not, by the order of sums
+        parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
     w = torch.zeros(200)
     g = torch.randn(200, generator=generator)
     g[3], g[150], g[7] = torch.nan, torch.inf, -torch.inf

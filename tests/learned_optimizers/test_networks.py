@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -37,13 +39,24 @@ def test_cell_equals_torch(generator: torch.Generator) -> None:
 
 def test_an_untrained_cell_remembers_from_one_step_to_hundreds() -> None:
     """A gate that keeps T/(T + 1) forgets over T + 1 steps; with what is written, the sum of weights is 1."""
-    write, keep, candidate, read = torch.sigmoid(LSTMCell(3, 4).bias.double()).reshape(4, 4)
+    cell = LSTMCell(3, 4)
+    write, keep, candidate, read = torch.sigmoid(cell.bias.double()).reshape(4, 4)
     times = torch.tensor([1, 600 ** (1 / 3), 600 ** (2 / 3), 600], dtype=torch.float64)
     torch.testing.assert_close(keep, times / (times + 1), rtol=1e-5, atol=0)
     torch.testing.assert_close(write, 1 - keep, rtol=1e-5, atol=0)
-    assert (torch.cat([candidate, read]) - 0.5).abs().max() < 0.13
+    assert (torch.cat([candidate[:-1], read[:-1]]) - 0.5).abs().max() < 0.13
     (only,) = LSTMCell(3, 1).bias[1]
     assert only == 0
+
+
+@torch.no_grad()
+def test_the_last_unit_of_an_untrained_cell_is_a_clock(generator: torch.Generator) -> None:
+    step = LSTMCell(3, 4, generator).bind()
+    hidden = memory = torch.zeros(4, 5)
+    for _ in range(300):
+        hidden, memory = step(torch.randn(3, 5, generator=generator), hidden, memory)
+    expected = math.tanh(2) * (1 - (600 / 601) ** 300)
+    torch.testing.assert_close(memory[3], torch.full((5,), expected), rtol=1e-4, atol=0)
 
 
 def _awake(l2o: RecurrentOptimizer) -> RecurrentOptimizer:

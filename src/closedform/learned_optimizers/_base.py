@@ -109,7 +109,8 @@ class LearnedOptimizer(nn.Module, ABC):
         """``update`` of K optimizers like this one, whose meta-parameters differ.
 
         Args:
-            parameters: The meta-parameters under their names in ``named_parameters``, [K, ...] each.
+            parameters: Meta-parameters under their names in ``named_parameters``, [K, ...] each; those that are not
+                among them are as they are in this one.
 
         Returns:
             (g [K, N], w [K, N], stacked state) -> (update [K, N], new stacked state).

@@ -19,6 +19,8 @@ MEMORY = 600
 """Steps over which the slowest unit of an untrained cell remembers; the others are spread geometrically from 1 step up.
 To lower its steps as an episode goes on, an optimizer needs a clock that runs as long as the episode; with all biases
 near 0 every unit forgets half of what it holds at each step, and no gradient leads from there to a slow one."""
+OPEN = 2.0
+"""Initial bias of the clock's candidate and output gate: nearly open."""
 
 Cell: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x [I, N], hidden [H, N], cell [H, N]) -> (new hidden, new cell)."""
@@ -34,7 +36,9 @@ class LSTMCell(nn.Module):
 
     Unit i starts with the biases log(T_i) of its forget gate and -log(T_i) of its input gate: it remembers for about
     T_i steps, spaced geometrically from 1 to ``MEMORY`` (chrono initialisation: Tallec & Ollivier 2018, Can recurrent
-    neural networks warp time?, section 2, where the times are drawn at random).
+    neural networks warp time?, section 2, where the times are drawn at random). The last unit starts as a clock: it
+    reads nothing, and climbs as 1 - exp(-t/``MEMORY``), so that other units can learn to depend on the step. Annealing
+    an episode needs that, and out of noisy inputs a network hardly ever makes a clock by itself.
 
     Args:
         inputs: Rows of its input, I.
@@ -53,6 +57,9 @@ class LSTMCell(nn.Module):
         with torch.no_grad():
             self.bias[hidden : 2 * hidden, 0] = torch.linspace(0, math.log(MEMORY), hidden)
             self.bias[:hidden] = -self.bias[hidden : 2 * hidden]
+            for gate in range(3):  # the clock's input, forget and candidate read nothing
+                self.weight[gate * hidden + hidden - 1] = 0
+            self.bias[[3 * hidden - 1, 4 * hidden - 1]] = OPEN
         scale = torch.ones(4, hidden, 1)
         scale[2] = 2.0
         self.register_buffer("gate_scale", scale.reshape(-1, 1), persistent=False)

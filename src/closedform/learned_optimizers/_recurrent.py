@@ -109,7 +109,9 @@ class RecurrentOptimizer(LearnedOptimizer):
         return self._native_or(update, features, dict(self.named_parameters()))
 
     def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
-        return self._native_or(super().bind_stacked(parameters), self._inputs.bind_stacked(), parameters)
+        count = len(next(iter(parameters.values())))
+        frozen = {name: value.detach().expand(count, *value.shape) for name, value in self.named_parameters()}
+        return self._native_or(super().bind_stacked(parameters), self._inputs.bind_stacked(), {**frozen, **parameters})
 
     def bind_side_by_side(self) -> UpdateFunction:
         parameters = dict(self.named_parameters())

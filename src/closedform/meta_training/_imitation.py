@@ -5,7 +5,9 @@ the student's u should have been. Over a window, and for each optimizee,
 
     relative error = mean((u - u*)^2) / mean(u*^2),
 
-whose gradient goes back through the student's graph with its inputs detached. A teacher gives every step and every
+whose logarithm's gradient goes back through the student's graph with its inputs detached. The logarithm keeps windows
+apart that are hard to weigh: where the teacher hardly moves any more, the relative error can be a thousand times that
+of other windows, and its gradient would drown theirs. A teacher gives every step and every
 coordinate a target, where the loss of an optimizee says little and late; and one that is good for whole episodes takes
 the student past the short horizon that windows have. Later its share falls, so that the student can get better than it.
 
@@ -37,15 +39,17 @@ from closedform.rules import Rule
 
 _PREFIX = "teacher."
 """Entries of a carry's memory that are the teacher's state."""
+_TINY = 1e-12
+"""Relative error below which nothing is left to learn."""
 
 
 @dataclass(frozen=True)
 class Imitation(Estimator):
     """An estimator of which a share is imitation of a rule.
 
-    With the share s, the meta-gradient is s * (that of the relative error) + (1 - s) * (that of ``base``), each
-    shortened to norm 1 first, and so is the value that is reported. Both see the same batches. With s = 1 ``base`` is
-    not run, with s = 0 nothing else is. A ``TruncatedBPTT`` with the same ``coordinates`` shares the window, which then
+    With the share s, the meta-gradient is s * (that of the relative error's logarithm) + (1 - s) * (that of ``base``),
+    each shortened to norm 1 first; the value reported is s * (relative error) + (1 - s) * (meta-loss). Both see the
+    same batches. With s = 1 ``base`` is not run, with s = 0 nothing else is. A ``TruncatedBPTT`` with the same ``coordinates`` shares the window, which then
     is run once for both.
 
     Attributes:
