@@ -66,7 +66,7 @@ def r2(
     data_dir: str | Path | None = None,
     quick: bool = False,
     networks: Sequence[str] | None = None,
-    time_limit: float = 25.0,
+    time_limit: float = 40.0,
 ) -> R2Result:
     """Distil the networks that ship, judge the rules on fresh episodes, and train with them.
 

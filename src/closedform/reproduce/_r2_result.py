@@ -147,7 +147,7 @@ Whole episodes of the networks that ship are recorded on P1. "states" searches r
 expressions over past features as the paper does; both are offered the step as well. A rule is judged on fresh episodes
 of P1 and P2: it runs on the recorded gradients from the first step on, and nothing is clipped. "ceiling": boosted trees
 on the same columns and their moving averages. Medians over {self.seeds} seeds, equations of the first. Distillations
-end by the clock, so a slower machine finds less.
+have a time limit, so a much slower machine finds less.
 
 {markdown_table(HEADER, [row.cells for row in self.rows])}
 
