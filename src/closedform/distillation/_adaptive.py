@@ -106,8 +106,10 @@ class Adaptive:
             few = _Above([None, about, replace(about, corrected=True)], self._screen)
             forms += [form for below in _spreads(about) for form in few.best(below, self._screen)]
         forms.sort(key=lambda form: form.error)
-        firsts = list({form.kind: form for form in reversed(forms)}.values())[::-1]
-        return list(dict.fromkeys([*firsts[:KINDS_TRIED], *forms]))
+        firsts: dict[object, _Form] = {}
+        for form in forms:
+            firsts.setdefault(form.kind, form)
+        return list(dict.fromkeys([*list(firsts.values())[:KINDS_TRIED], *forms]))
 
     def ratios(self) -> Iterator[Candidate]:
         """c*N/(root(D) + eps)."""
