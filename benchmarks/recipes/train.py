@@ -30,7 +30,11 @@ SHIPPED = Path(learned_optimizers.__file__).parent / "pretrained"
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of meta-training: the meta-steps, the learning rate it starts from, the seed of its episodes."""
+    """One run of meta-training: the meta-steps, the learning rate it starts from, the seed.
+
+    The first stage's seed draws the initial weights too. The small networks are sensitive to it: theirs is the one of
+    three whose validation was best.
+    """
 
     steps: int
     lr: float = 0.01
@@ -54,7 +58,7 @@ class Stage:
 RECIPES: dict[str, tuple[Stage, ...]] = {
     "dm": (Stage(280),),
     "rp": (Stage(280),),
-    "rp-s": (Stage(400),),
+    "rp-s": (Stage(200, seed=1),),
     "rp-si": (Stage(400),),
 }
 
@@ -67,7 +71,8 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="write the weights into the package")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    optimizer = learned_optimizers.get(arguments.network, generator=torch.Generator().manual_seed(0))
+    seed = RECIPES[arguments.network][0].seed
+    optimizer = learned_optimizers.get(arguments.network, generator=torch.Generator().manual_seed(seed))
     task = tasks.get(TASK, data_dir=arguments.data_dir)
     recipe: dict[str, Any] = {"command": f"python benchmarks/recipes/train.py {arguments.network}", "stages": []}
     for number, stage in enumerate(RECIPES[arguments.network], start=1):

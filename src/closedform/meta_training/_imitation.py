@@ -49,8 +49,8 @@ class Imitation(Estimator):
 
     With the share s, the meta-gradient is s * (that of the relative error's logarithm) + (1 - s) * (that of ``base``),
     each shortened to norm 1 first; the value reported is s * (relative error) + (1 - s) * (meta-loss). Both see the
-    same batches. With s = 1 ``base`` is not run, with s = 0 nothing else is. A ``TruncatedBPTT`` with the same ``coordinates`` shares the window, which then
-    is run once for both.
+    same batches. With s = 1 ``base`` is not run, with s = 0 nothing else is. A ``TruncatedBPTT`` with the same
+    ``coordinates`` shares the window, which then is run once for both.
 
     Attributes:
         base: The estimator that imitation is added to; windows are as long as its own.
