@@ -130,7 +130,8 @@ def choose(values: Tensor, target: Tensor, row_weights: Tensor, most: int) -> li
     """
     weights = row_weights.numpy()[:, None]
     design = np.column_stack([np.ones(len(target)), values.numpy()]) * weights
-    sizes = np.maximum(np.sqrt(np.square(design).sum(axis=0)), 1e-300)
+    with np.errstate(over="ignore"):  # a column too large to square counts for nothing
+        sizes = np.maximum(np.sqrt(np.square(design).sum(axis=0)), 1e-300)
     design = np.ascontiguousarray(design / sizes)
     wanted = target.numpy() * row_weights.numpy()
     gram, moments = design.T @ design, design.T @ wanted
