@@ -37,6 +37,8 @@ MAIN, UNSEEN = "trained", "unseen"
 PAPER_TASK = "mlp-mnist"
 COARSE = log_grid(-4, -2, per_decade=2)
 """Adam's learning rates on the unseen tasks: half decades, extended past an edge as ever."""
+EXPLODED = 9.0
+"""Excess over the best baseline, as a share of its loss, that counts as an explosion: ten times as much."""
 HEADER = (
     *("task", "steps", "optimizer", "loss", "95 % interval", "diverged", "against the best baseline"),
     *("paper", "paper's reached", "lr", "tuning runs", "state", "time a step"),
@@ -157,6 +159,7 @@ class NumericalResult:
         reached = [row.optimizer for row in known if row.reached]
         ahead = sum(row.against is not None and row.against < 0 and not row.loss.diverged for row in learned)
         diverged, runs = sum(row.loss.diverged for row in learned), sum(row.loss.count for row in learned)
+        exploded = sum(row.against is not None and row.against > EXPLODED for row in learned)
         main, unseen = (markdown_table(HEADER, [row.cells for row in self.of(part)]) for part in (MAIN, UNSEEN))
         return f"""# Numerical learned optimizers against tuned hand-designed ones
 
@@ -168,7 +171,8 @@ the learning rate tuned for each task on other seeds, by the same loss; the runs
 baseline of a task is picked by the numbers shown, which favours the baselines.
 
 Networks at most at each of the paper's losses on {PAPER_TASK}: {", ".join(reached) or "none"} (of {len(known)}).
-Networks ahead of the best tuned baseline: in {ahead} of {len(learned)} rows. Episodes of networks that diverged:
+Networks ahead of the best tuned baseline: in {ahead} of {len(learned)} rows. Rows where a network
+ends above ten times that baseline's loss: {exploded}. Episodes of networks that were no longer finite:
 {diverged} of {runs}.
 
 ## The paper's problem, and Fashion-MNIST ({self.seeds} seeds)
