@@ -6,7 +6,7 @@ A network first imitates ``teacher.json`` (Adam with warm-up and annealing; Chen
 on MNIST pooled to 14x14; the weights that validate best, by final loss over whole episodes, go on to the next stage. An
 interrupted run continues. ``--ship`` writes the weights and this recipe into the package.
 
-On one core: rp-s and rp-si take minutes, rp and dm about ten.
+On one core: rp-s and rp-si take five minutes, rp and dm ten to sixteen.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SHIPPED = Path(learned_optimizers.__file__).parent / "pretrained"
 class Stage:
     """One run of meta-training: the meta-steps, the learning rate it starts from, the seed.
 
-    The first stage's seed draws the initial weights too. The small networks are sensitive to it: theirs is the one of
-    three whose validation was best.
+    The first stage's seed draws the initial weights too. Small networks are sensitive to it: of rp-s's two, the one
+    that validated better is here; the others were tried with one.
     """
 
     steps: int
