@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import finish
 from ranks_checks import CONFIG, ESTIMATORS, members, train
 
 from closedform.meta_training import meta_tune
@@ -52,12 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.Popen([sys.executable, SCRIPT, folder], env=_environment(rank, port), stderr=subprocess.PIPE)
         for rank in range(2)
     ]
-    for process in processes:
-        try:
-            _, errors = process.communicate(timeout=200)
-        finally:
-            process.kill()
-        assert process.returncode == 0, errors.decode()
+    finish(processes, timeout=200)
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import finish
 
 if not torch.distributed.is_available():
     pytest.skip("this build of torch has no torch.distributed", allow_module_level=True)
@@ -29,12 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]
         subprocess.Popen([sys.executable, SCRIPT, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE)
         for rank in range(2)
     ]
-    for process in processes:
-        try:
-            _, errors = process.communicate(timeout=120)
-        finally:
-            process.kill()
-        assert process.returncode == 0, errors.decode()
+    finish(processes, timeout=120)
     return [json.loads((Path(folder) / f"result-{rank}.json").read_text()) for rank in range(2)]
 
 

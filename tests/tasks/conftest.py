@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from closedform import tasks
+from closedform.tasks import _data_files
 from closedform.tasks._image_task import ImageTask
 from closedform.tasks._images import Images, ImageSource, halves
 
@@ -72,3 +75,18 @@ def task(request: pytest.FixtureRequest) -> tasks.Task:
 def member(request: pytest.FixtureRequest) -> tasks.Task:
     """Every member of the table, made cheap."""
     return _here(request.param)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every place that is searched by itself lies in ``tmp_path``, and nothing is downloaded."""
+    pooch = pytest.importorskip("pooch")
+
+    def offline(*args: Any, **kwargs: Any) -> str:
+        raise ConnectionError("no network in tests")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(_data_files, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.delenv(_data_files.DATA_DIR_VARIABLE, raising=False)
+    return tmp_path

@@ -15,7 +15,6 @@ import torch
 
 from closedform import tasks
 from closedform.errors import DataError
-from closedform.tasks import _data_files
 from closedform.tasks._cifar import CIFAR10, CIFAR100, CifarDataset, CifarFile, CifarSource
 from closedform.tasks._data_files import Download
 
@@ -49,21 +48,6 @@ def write(folder: Path, contents: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in contents.items():
         (folder / name).write_bytes(body)
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every place that is searched by itself lies in ``tmp_path``, and nothing is downloaded."""
-    pooch = pytest.importorskip("pooch")
-
-    def offline(*args: Any, **kwargs: Any) -> str:
-        raise ConnectionError("no network in tests")
-
-    monkeypatch.setattr(pooch, "retrieve", offline)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(_data_files, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.delenv(_data_files.DATA_DIR_VARIABLE, raising=False)
-    return tmp_path
 
 
 @pytest.mark.parametrize("like", [CIFAR10, CIFAR100], ids=lambda like: like.folder)

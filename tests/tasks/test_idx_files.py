@@ -78,21 +78,6 @@ def test_file_past_the_limit_and_no_file_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every place that is searched by itself lies in ``tmp_path``, and nothing is downloaded."""
-    pooch = pytest.importorskip("pooch")
-
-    def offline(*args: Any, **kwargs: Any) -> str:
-        raise ConnectionError("no network in tests")
-
-    monkeypatch.setattr(pooch, "retrieve", offline)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(_data_files, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.delenv(_data_files.DATA_DIR_VARIABLE, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def dataset() -> tuple[IdxDataset, dict[str, bytes]]:
     """A data set like MNIST with 6 training and 3 test images of 2 x 2 pixels, and its files."""
     generator = torch.Generator().manual_seed(0)
