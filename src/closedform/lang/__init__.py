@@ -31,6 +31,7 @@ from closedform.lang._interpreter import (
     step,
 )
 from closedform.lang._latex import latex, number_latex, symbol_latex
+from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import INPUTS, Kind, Program, kind_of
@@ -64,6 +65,7 @@ __all__ = [
     "latex",
     "memory_kinds",
     "names",
+    "nonfinite_constant",
     "number_latex",
     "number_text",
     "parse",

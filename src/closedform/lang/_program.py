@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 
+from closedform._document import shown
 from closedform.errors import ExpressionError
 from closedform.lang._expression import (
     Apply,
@@ -40,6 +41,8 @@ INPUTS = {"g": "gradient", "w": "parameter", "t": "step, 1 2 3 ..."}
 RESERVED = frozenset({*INPUTS, *FUNCTIONS, "lag", "prev", "lr", "step"})
 MAX_ENTRIES = 512
 """States, named values and constants that one program may have, each."""
+MAX_NODES = 20_000
+"""Nodes of all expressions of one program."""
 MAX_BUFFERS = 1024
 """Buffers a parameter that one program may ask for."""
 
@@ -76,6 +79,7 @@ class Program:
 
     def __post_init__(self) -> None:
         _check_names(self)
+        _check_size(self)
         _check_references(self)
         if self.buffers > MAX_BUFFERS:
             raise ExpressionError(f"the program needs {self.buffers} buffers a parameter; the limit is {MAX_BUFFERS}")
@@ -174,16 +178,33 @@ def kind_of(expr: Expr, kinds: Mapping[str, Kind]) -> Kind:
 def _infer_kinds(program: Program) -> dict[str, Kind]:
     kinds = dict.fromkeys(program.constants, Kind.UNIFORM)
     kinds |= {"g": Kind.ELEMENTWISE, "w": Kind.ELEMENTWISE, "t": Kind.UNIFORM}
-    definitions = {**program.state, **program.where}
-    kinds |= dict.fromkeys(definitions, Kind.UNIFORM)
-    changed = True
-    while changed:  # kinds only grow, so this ends
-        changed = False
-        for name, expr in definitions.items():
-            kind = kind_of(expr, kinds)
-            if kind > kinds[name]:
-                kinds[name], changed = kind, True
+    readers: dict[str, list[str]] = {}
+    for name, expr in {**program.state, **program.where}.items():
+        read, kinds[name] = _exposed(expr)
+        for one in read:
+            readers.setdefault(one, []).append(name)
+    pending = list(kinds)
+    while pending:  # kinds only grow, so this ends
+        grown = pending.pop()
+        for name in readers.get(grown, ()):
+            if kinds[grown] > kinds[name]:
+                kinds[name] = kinds[grown]
+                pending.append(name)
     return kinds
+
+
+def _exposed(expr: Expr) -> tuple[set[str], Kind]:
+    """What an expression's kind depends on: the names outside its reductions, and the kind of those reductions."""
+    read, kind, stack = set[str](), Kind.UNIFORM, [expr]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (Symbol, Lag)):
+            read.add(node.name)
+        elif isinstance(node, Apply) and OPERATORS[node.op].reduces:
+            kind = Kind.PER_TENSOR
+        elif isinstance(node, Apply):
+            stack.extend(node.args)
+    return read, kind
 
 
 def _check_names(program: Program) -> None:
@@ -195,7 +216,7 @@ def _check_names(program: Program) -> None:
         for name in entries:
             if not (name.isidentifier() and name.isascii()) or len(name) > 64:
                 raise ExpressionError(
-                    f"{section} {name!r}: a name must be an ASCII identifier of at most 64 characters"
+                    f"{section} {shown(name)}: a name must be an ASCII identifier of at most 64 characters"
                 )
             if name in RESERVED or name.startswith("cf_"):
                 raise ExpressionError(
@@ -208,6 +229,12 @@ def _check_names(program: Program) -> None:
         Number(value)  # refuses NaN and infinity
         if isinstance(value, bool):
             raise ExpressionError(f'constant "{name}" must be a number')
+
+
+def _check_size(program: Program) -> None:
+    nodes = sum(complexity(expr) for expr in program.expressions())
+    if nodes > MAX_NODES:
+        raise ExpressionError(f"the program has {nodes} nodes; the limit is {MAX_NODES}")
 
 
 def _check_references(program: Program) -> None:
@@ -256,20 +283,21 @@ def _known(name: str, known: set[str]) -> str:
 
 def _merge_states(program: Program) -> Program:
     """Merge states with equal recurrences up to names (constants by value), until nothing changes."""
-    representative = {name: name for name in program.state}
-    while True:
-        seen: dict[Expr, str] = {}
-        merged = dict(representative)
-        for name, expr in program.state.items():
-            if representative[name] != name:
-                continue
-            key = substitute(rename(expr, {**representative, name: "_self"}), program.constants)
-            merged[name] = seen.setdefault(key, name)
-        for name in merged:
-            merged[name] = merged[merged[name]]
-        if merged == representative:
-            break
+    plain = {name: substitute(expr, program.constants) for name, expr in program.state.items()}
+    readers: dict[str, list[str]] = {}
+    for name, expr in plain.items():
+        for read in {*names(expr), *lags(expr)} & plain.keys():
+            readers.setdefault(read, []).append(name)
+    representative = {name: name for name in plain}
+    keys: dict[str, str] = {}
+    changed = set(plain)
+    while changed:  # only what reads a state that was merged can have become equal to another
+        for name in changed:
+            keys[name] = repr(rename(plain[name], {**representative, name: "_self"}))
+        merged = _first_of_each(keys, representative)
+        gone = [name for name, kept in merged.items() if kept != representative[name]]
         representative = merged
+        changed = {name for one in gone for name in readers.get(one, ()) if representative[name] == name}
     if all(name == kept for name, kept in representative.items()):
         return program
     kept = {name: rename(expr, representative) for name, expr in program.state.items() if representative[name] == name}
@@ -279,3 +307,12 @@ def _merge_states(program: Program) -> Program:
         {name: rename(expr, representative) for name, expr in program.where.items()},
         {name: rename(expr, representative) for name, expr in program.outputs.items()},
     )
+
+
+def _first_of_each(keys: Mapping[str, str], representative: Mapping[str, str]) -> dict[str, str]:
+    """Every state's representative, once those that have equal keys are one: the first of them."""
+    seen: dict[str, str] = {}
+    merged = {
+        name: seen.setdefault(keys[name], name) if kept == name else kept for name, kept in representative.items()
+    }
+    return {name: merged[kept] for name, kept in merged.items()}
