@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from closedform.errors import CheckpointError
-from closedform.learned_optimizers._storage import load_weights, read_tensors, write_tensors
+from closedform._tensors import read_tensors, write_tensors
+from closedform.learned_optimizers._storage import load_weights
 from closedform.meta_training._episodes import Episode, make_problem, together
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._unroll import Carry
