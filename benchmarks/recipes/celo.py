@@ -19,7 +19,14 @@ from typing import Any
 import torch
 
 from closedform import TaskDistribution, learned_optimizers
-from closedform.meta_training import AntitheticES, Estimator, MetaTrainConfig, MetaTrainResult, TruncatedBPTT, meta_train
+from closedform.meta_training import (
+    AntitheticES,
+    Estimator,
+    MetaTrainConfig,
+    MetaTrainResult,
+    TruncatedBPTT,
+    meta_train,
+)
 
 SHIPPED = Path(learned_optimizers.__file__).parent / "pretrained"
 SCHEDULE = "schedule"

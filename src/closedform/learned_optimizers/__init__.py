@@ -132,10 +132,10 @@ def _is_text(path: Path) -> bool:
 
 __all__ = [
     "DM",
-    "Celo",
     "LEARNED_OPTIMIZERS",
     "MLP",
     "PRETRAINED",
+    "Celo",
     "LearnedOptimizer",
     "RNNprop",
     "RNNpropSize",
