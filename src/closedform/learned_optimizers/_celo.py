@@ -31,6 +31,7 @@ from closedform.learned_optimizers._base import (
     Sizes,
     State,
     UpdateFunction,
+    check_scale,
     lengths,
     total_state,
 )
@@ -62,23 +63,30 @@ class Celo(LearnedOptimizer):
     """celo.
 
     The state holds the step ``t``, the horizon ``T``, ``momenta`` [3, N], ``second`` [N]; for the i-th parameter tensor
-    ``row{i}`` [rows, 1] and ``column{i}`` [1, columns] (a vector is one column); and ``unsized`` [P], 1 for each
-    parameter tensor that started at zero.
+    ``row{i}`` [rows, 1] and ``column{i}`` [1, columns], the latter not for a vector, which is one column; and
+    ``unsized`` [P], 1 for each parameter tensor that started at zero. ``state_cost`` is that of vectors; matrices keep
+    next to nothing for the last.
 
     Args:
         name: Its name in the family.
         generator: Draws the initial weights.
+        scale: What all steps are multiplied by.
+
+    Raises:
+        OptionError: the scale is not a positive number.
     """
 
     source = "Moudgil et al. 2026, Celo2 (arXiv 2602.19142), made odd, with a schedule of its own"
     features = ("g", "mom9", "mom99", "mom999", "g_v95", "mom9_v95", "mom99_v95", "mom999_v95")
     coordinatewise = False
     needs_total_steps = True
-    state_cost = 4
+    state_cost = 5
 
-    def __init__(self, name: str, generator: torch.Generator | None = None) -> None:
+    def __init__(self, name: str, generator: torch.Generator | None = None, scale: float = 1.0) -> None:
         super().__init__()
+        check_scale(scale)
         self.name = name
+        self.scale = scale
         self.skip = nn.Parameter(torch.zeros(1, ODD))
         with torch.no_grad():
             self.skip[0, 4], self.skip[0, 5] = 0.2, 0.8  # g and the shortest momentum, over the root
@@ -103,7 +111,9 @@ class Celo(LearnedOptimizer):
         }
         for index, shape in enumerate(shapes):
             rows, columns = matrix_shape(shape)
-            state |= {f"row{index}": w.new_zeros(rows, 1), f"column{index}": w.new_zeros(1, columns)}
+            state[f"row{index}"] = w.new_zeros(rows, 1)
+            if columns > 1:
+                state[f"column{index}"] = w.new_zeros(1, columns)
         return state
 
     def bind(self) -> UpdateFunction:
@@ -128,7 +138,7 @@ class Celo(LearnedOptimizer):
             direction = _direction(weights, odd, even, progress)
             length = self._length(weights["schedule"], progress, new[TOTAL].to(g))[..., None]
             size = _sizes_of_w(w, sizes, new, weights["schedule"])
-            factor = length * size / _rms(direction, sizes)
+            factor = self.scale * length * size / _rms(direction, sizes)
             return -direction * _spread(factor, sizes), new
 
         return update
@@ -143,7 +153,7 @@ class Celo(LearnedOptimizer):
         return torch.exp(value["peak"] + START["peak"]) * horizon * warm.clamp(max=1) * falling
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name}
+        return {"name": self.name, "scale": self.scale}
 
 
 def _features(g: Tensor, state: State, new: State) -> tuple[Tensor, Tensor, list[int]]:
@@ -152,17 +162,21 @@ def _features(g: Tensor, state: State, new: State) -> tuple[Tensor, Tensor, list
     decay = g.new_tensor(DECAYS)[:, None]
     momenta = new["momenta"] = torch.lerp(g[..., None, :], state["momenta"], decay)
     second = new["second"] = torch.lerp(square, state["second"], SECOND)
-    means, rows, columns, sizes = [], [], [], []
+    rows: list[Tensor] = []
+    columns: list[Tensor] = []
+    sizes: list[int] = []
     for index, (height, width) in enumerate(_matrices(state)):
         sizes.append(height * width)
         start = sum(sizes[:-1])
         own = square[..., start : start + sizes[-1]].unflatten(-1, (height, width))
         row = new[f"row{index}"] = torch.lerp(own.mean(-1, keepdim=True), state[f"row{index}"], FACTORED)
-        column = new[f"column{index}"] = torch.lerp(own.mean(-2, keepdim=True), state[f"column{index}"], FACTORED)
-        mean = row.mean(-2, keepdim=True) + _TINY**2
-        rows.append((row / mean).expand_as(own).flatten(-2))
-        columns.append((column / mean).expand_as(own).flatten(-2))
-        means.append(mean[..., 0])
+        mean = row.mean(-2, keepdim=True)
+        column = mean
+        if width > 1:
+            column = torch.lerp(own.mean(-2, keepdim=True), state[f"column{index}"], FACTORED)
+            new[f"column{index}"] = column
+        for place, value in ((rows, row), (columns, column)):
+            place.append((value / (mean + _TINY**2)).expand_as(own).flatten(-2))
     row, column = torch.cat(rows, -1), torch.cat(columns, -1)
     root = second.sqrt()
     typical = _spread(_rms(root[..., None, :], sizes), sizes)[..., 0, :]
@@ -198,7 +212,8 @@ def _matrices(state: State) -> Iterator[tuple[int, int]]:
     """Rows and columns of the parameter tensors, in order."""
     index = 0
     while f"row{index}" in state:
-        yield state[f"row{index}"].shape[-2], state[f"column{index}"].shape[-1]
+        column = state.get(f"column{index}")
+        yield state[f"row{index}"].shape[-2], 1 if column is None else column.shape[-1]
         index += 1
 
 
