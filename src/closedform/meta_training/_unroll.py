@@ -86,7 +86,8 @@ def begin(
     loss, gradient = problem.loss_and_grad(w, generator)
     shapes = [*problem.flat.shapes.values()] * (w.numel() // problem.task.size)
     total = total_steps or problem.task.horizon
-    state = optimizer.init_state(w.reshape(-1), shapes, total)
+    horizon = {"total_steps": total} if optimizer.needs_total_steps else {}  # others need not know the argument
+    state = optimizer.init_state(w.reshape(-1), shapes, **horizon)
     return Carry(w, state, loss, gradient, loss, generator, total=total).detached()
 
 
