@@ -27,7 +27,7 @@ class DeepLinearOptions:
     """What can be chosen about a deep linear network.
 
     Attributes:
-        inputs, outputs: Of the map. Input k has standard deviation (k + 1)^(-1/2): directions differ in curvature.
+        inputs, outputs: Of the map. Input k has standard deviation 1/k, k from 1: directions differ in curvature.
         width: Units of each hidden layer.
         layers: Matrices.
         noise: Standard deviation of an output's noise.
@@ -41,7 +41,7 @@ class DeepLinearOptions:
     outputs: int = 32
     width: int = 80
     layers: int = 8
-    noise: float = 0.3
+    noise: float = 0.03
     rows: int = 4096
     seed: int = 0
     batch_size: int = 128
@@ -100,7 +100,7 @@ class DeepLinear(NetworkTask):
         options = self.options
         generator = torch.Generator().manual_seed(options.seed)
         truth = torch.randn(options.inputs, options.outputs, generator=generator)
-        scales = torch.arange(1, options.inputs + 1).rsqrt()
+        scales = torch.arange(1, options.inputs + 1).reciprocal()
         found: dict[str, Batch] = {}
         for split in SPLITS:
             inputs = scales * torch.randn(options.rows, options.inputs, generator=generator)
