@@ -18,6 +18,7 @@ from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Pro
 from closedform.evaluation._execute import torch_threads
 from closedform.evaluation._headline import Headline, headline
 from closedform.evaluation._plots import final_losses, loss_curves
+from closedform.evaluation._profile import profile_plot
 from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
 from closedform.evaluation._response import Response, ResponseCurves, response_curves
 from closedform.evaluation._schedules import SCHEDULES
@@ -66,6 +67,7 @@ __all__ = [
     "of_tasks",
     "paired_difference",
     "performance_profile",
+    "profile_plot",
     "report_html",
     "response_curves",
     "select_closed_loop",
