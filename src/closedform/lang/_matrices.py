@@ -68,4 +68,5 @@ def newton_schulz(x: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = y @ y.mT
         y = a * y + (b * gram + c * (gram @ gram)) @ y
-    return y.mT if tall else y
+    result: Tensor = y.mT if tall else y
+    return result

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -92,12 +91,13 @@ class FusedKernel:
         rates: Tensor,
         seed: Tensor,
     ) -> None:
-        """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the gradient's sign, ``shape`` [4] inputs."""
+        """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the sign; ``shape`` [4], if read."""
         real = compute_dtype(w.dtype)
         place = {(ring.name, lag): 0 for ring in self.rings for lag in range(1, ring.depth + 1)}
         past = dict(zip(place, buffers, strict=True))
         inputs = {"w": w.to(real), "g": rates[2].to(real) * g.to(real)}
-        inputs |= {name: shape[place].to(real) for place, name in enumerate(SHAPE_INPUTS)}
+        if self.needs_shapes:
+            inputs |= {name: shape[place].to(real) for place, name in enumerate(SHAPE_INPUTS)}
         values: list[Tensor | float] = []
         for index, node in enumerate(self.plan.nodes):
             if node.number is not None:
@@ -162,11 +162,11 @@ class FusedBatch:
         rows = [_row(kernel, *parts) for parts in zip(params, grads, memories, strict=True)]
         depths = [ring.depth for ring in kernel.rings]
         written = [0, *(1 + end for end in accumulate(depths))]  # the parameter, and the oldest buffer of each ring
-        whole = list(map(tuple, shapes or [param.shape for param in params]))
+        whole = shapes or [param.shape for param in params]
         for number, group in enumerate(_joined(rows, alone=kernel.reduces or kernel.needs_shapes)):
             flat = group[0] if len(group) == 1 else [torch.cat(column) for column in zip(*group, strict=True)]
             try:
-                shape = _shape_vector(whole[number] if kernel.needs_shapes else (), device)
+                shape = _shape_vector(whole[number], device) if kernel.needs_shapes else rates
                 kernel.advance(flat[0], flat[1], flat[2:], u, shape, rates, start + hashed(number))
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -237,10 +237,9 @@ def _tensor(value: Tensor | float, like: Tensor, real: torch.dtype) -> Tensor:
     return value if isinstance(value, Tensor) else torch.full((), value, dtype=real, device=like.device)
 
 
-@lru_cache(maxsize=1024)
-def _shape_vector(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """The shape inputs of a tensor on a device, [4]; kept, so that only the first step copies them there."""
-    return torch.tensor(shape_values(shape), dtype=torch.float64, device=device)
+def _shape_vector(shape: Sequence[int], device: torch.device) -> Tensor:
+    """The shape inputs of a tensor on a device, [4]."""
+    return torch.stack([_scalar(value, device) for value in shape_values(shape)])
 
 
 def _scalar(value: float, device: torch.device) -> Tensor:
