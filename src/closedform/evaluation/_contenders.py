@@ -20,7 +20,7 @@ from closedform.errors import OptionError
 from closedform.evaluation._baselines import BASELINES, Baseline
 from closedform.evaluation._schedules import SCHEDULES
 from closedform.evaluation._torch_optimizers import TorchOptimizer
-from closedform.learned_optimizers import LearnedOptimizer, load_optimizer
+from closedform.learned_optimizers import LearnedOptimizer, fresh_state, load_optimizer
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
 from closedform.tasks import Params
@@ -74,13 +74,13 @@ class OptimizerRun:
 class LearnedRun:
     """A learned optimizer at work, through its pure interface."""
 
-    def __init__(self, optimizer: LearnedOptimizer, params: Params) -> None:
+    def __init__(self, optimizer: LearnedOptimizer, params: Params, steps: int) -> None:
         with torch.no_grad():
             self._update = optimizer.bind()
         self._shapes = {name: value.shape for name, value in params.items()}
         self._sizes = [value.numel() for value in params.values()]
         self._w = torch.cat([value.reshape(-1) for value in params.values()])
-        self._state = optimizer.init_state(self._w, [*self._shapes.values()])
+        self._state = fresh_state(optimizer, self._w, [*self._shapes.values()], steps)
         self.params = self._views()
 
     @torch.no_grad()
@@ -140,7 +140,7 @@ class Contender:
         """
         subject, given = self.subject, self.baseline
         if isinstance(subject, LearnedOptimizer):
-            return LearnedRun(subject.to(next(iter(params.values())).device), params)
+            return LearnedRun(subject.to(next(iter(params.values())).device), params, steps)
         rate = lr if lr is not None else self.lr
         assert rate is not None
         if isinstance(subject, TorchOptimizer):

@@ -15,7 +15,7 @@ import torch
 
 from closedform._names import lookup
 from closedform.errors import OptionError
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
 from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
@@ -147,6 +147,7 @@ __all__ = [
     "SymbolicOptimizer",
     "UpdateFunction",
     "constant_roles",
+    "fresh_state",
     "get",
     "lift_literals",
     "load_learned_optimizer",

@@ -159,6 +159,15 @@ class LearnedOptimizer(nn.Module, ABC):
         return {"name": self.name}
 
 
+def fresh_state(optimizer: LearnedOptimizer, w: Tensor, sizes: Sizes | None, total_steps: int) -> State:
+    """The state before step 1 of an episode of known length, which is told only to an optimizer that asks for it.
+
+    So optimizers written before there was ``total_steps`` go on working.
+    """
+    horizon = {"total_steps": total_steps} if optimizer.needs_total_steps else {}
+    return optimizer.init_state(w, sizes, **horizon)
+
+
 def _stacked(step: Callable[..., Any], g: Tensor, w: Tensor, state: State, *more: Any) -> tuple[Tensor, State]:
     """A step under vmap; what all optimizees share goes round it."""
     fixed = {SIZES: state[SIZES][0]} if SIZES in state else {}

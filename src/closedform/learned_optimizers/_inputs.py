@@ -18,7 +18,7 @@ InputFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[dict[str, Ten
 """(g, w, state) -> (features by name, the new state's part: the step and the features' recurrences)."""
 
 _PREFIX = "feature."
-_CLOCK = ("t", TOTAL)
+CLOCK_ENTRIES = ("t", TOTAL)
 """Entries of a state that are one number for all parameters."""
 
 
@@ -62,9 +62,9 @@ class Inputs:
         apart = vmap(bound)
 
         def features(g: Tensor, w: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
-            own = {key: value for key, value in state.items() if key in _CLOCK or key.startswith(_PREFIX)}
-            clock = {key: own[key] for key in _CLOCK if key in own}
-            elementwise = all(value.dim() == 2 for key, value in own.items() if key not in _CLOCK)
+            own = {key: value for key, value in state.items() if key in CLOCK_ENTRIES or key.startswith(_PREFIX)}
+            clock = {key: own[key] for key in CLOCK_ENTRIES if key in own}
+            elementwise = all(value.dim() == 2 for key, value in own.items() if key not in CLOCK_ENTRIES)
             if not elementwise or not all(bool((value == value[0]).all()) for value in clock.values()):
                 return apart(g, w, own)
             found, new = bound(g, w, {**own, **{key: value[0] for key, value in clock.items()}})

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction, fresh_state
 from closedform.meta_training._problem import AnyProblem
 
 
@@ -86,8 +86,7 @@ def begin(
     loss, gradient = problem.loss_and_grad(w, generator)
     shapes = [*problem.flat.shapes.values()] * (w.numel() // problem.task.size)
     total = total_steps or problem.task.horizon
-    horizon = {"total_steps": total} if optimizer.needs_total_steps else {}  # others need not know the argument
-    state = optimizer.init_state(w.reshape(-1), shapes, **horizon)
+    state = fresh_state(optimizer, w.reshape(-1), shapes, total)
     return Carry(w, state, loss, gradient, loss, generator, total=total).detached()
 
 
