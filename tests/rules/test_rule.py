@@ -59,7 +59,7 @@ def test_with_constants() -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (changed(format="closedform.rule/2"), r"format 'closedform.rule/2' cannot be read"),
+        (changed(format="closedform.rule/3"), r"format 'closedform.rule/3' cannot be read"),
         (changed(format=None), "format None"),
         (changed(name=None), 'needs a "name"'),
         (changed(update=None), '"update" is missing'),

@@ -20,6 +20,11 @@ _FUNCTIONS = {name: f"\\{name}" for name in ("exp", "log", "tanh", "sinh", "min"
     name: rf"\operatorname{{{name}}}"
     for name in ("asinh", "erf", "erfc", "sign", "clip", "relu", "mean", "rms", "spow", "slog", "ssqrt", "where")
 }
+_FUNCTIONS |= {
+    "row_mean": r"\operatorname{rowmean}",
+    "col_mean": r"\operatorname{colmean}",
+    "orthogonalise": r"\operatorname{orth}",
+}
 
 
 def symbol_latex(name: str, time: str = "") -> str:
