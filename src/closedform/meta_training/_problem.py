@@ -45,7 +45,7 @@ class AnyProblem(ABC, Generic[Draws]):
         self.split = split
         self.scale = scale
         self.flat = FlatParams(task.shapes)
-        self._by_hand = type(task).loss_and_grad is not Task.loss_and_grad
+        self._by_hand = task.by_hand
 
     @abstractmethod
     def start(self, generator: Draws) -> Tensor:

@@ -75,6 +75,11 @@ class Task(ABC):
         """The number of scalar parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether ``loss_and_grad`` is written by hand, and so works under ``vmap``, where autograd's does not."""
+        return type(self).loss_and_grad is not Task.loss_and_grad
+
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
         """Draw an episode's starting point: leaf tensors of ``shapes``, without grad."""
