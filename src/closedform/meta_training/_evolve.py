@@ -49,21 +49,6 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Episode:
-    """A task to be judged on, and for how long.
-
-    Attributes:
-        task: The task.
-        horizon: T, steps.
-        label: How it is called in records.
-    """
-
-    task: Task
-    horizon: int
-    label: str = ""
-
-
-@dataclass(frozen=True)
 class EvolveConfig:
     """How to evolve a rule's constants.
 
@@ -110,8 +95,8 @@ class EvolveConfig:
 
 def evolve(
     rule: Rule,
-    pool: Sequence[Episode],
-    validation: Sequence[Episode] = (),
+    pool: Sequence[Task],
+    validation: Sequence[Task] = (),
     *,
     trainable: Sequence[str] | None = None,
     config: EvolveConfig | None = None,
@@ -123,7 +108,7 @@ def evolve(
 
     Args:
         rule: Where the search starts; numbers written in its update become constants first (``lift_literals``).
-        pool: Tasks to judge candidates on, with their horizons.
+        pool: Tasks to judge candidates on, each over its own ``horizon``; from a `TaskDistribution`, say.
         validation: Larger and longer tasks, on which the rule that is kept is chosen; without them it is the last
             generation's mean.
         trainable: Names of the constants to tune, ``"lr"`` among them if wanted; None: all but floors such as eps.
@@ -168,8 +153,8 @@ class _Search:
     def __init__(
         self,
         optimizer: SymbolicOptimizer,
-        pool: Sequence[Episode],
-        validation: Sequence[Episode],
+        pool: Sequence[Task],
+        validation: Sequence[Task],
         config: EvolveConfig,
     ) -> None:
         if not pool:
@@ -177,7 +162,9 @@ class _Search:
         if not optimizer.trainable:
             raise OptionError(f"rule {optimizer.name!r} has no constants to tune")
         self.optimizer, self.config = optimizer, config
-        self.pool, self.validation = list(pool), list(validation)
+        self.pool = sorted(pool, key=lambda task: task.name)  # neighbours are alike
+        self.validation = list(validation)
+        self.tasks = [*self.pool, *self.validation]
         self.references: list[Reference] = []
         self.history: list[dict[str, Any]] = []
         self.cma = CMA(
@@ -197,21 +184,18 @@ class _Search:
         return {
             "rule": json.loads(self.optimizer.initial_rule.to_json()),
             "trainable": list(self.optimizer.trainable),
-            "pool": [[one.label or one.task.name, one.horizon] for one in self.pool],
-            "validation": [[one.label or one.task.name, one.horizon] for one in self.validation],
+            "pool": [_identity(task) for task in self.pool],
+            "validation": [_identity(task) for task in self.validation],
             "config": {key: value for key, value in asdict(self.config).items() if key not in _FREE},
         }
 
     def measure_references(self, parallel: Parallel, path: Path | None) -> None:
         """Fill in the references that are not known yet, a batch at a time so that an interruption loses little."""
-        episodes = [*self.pool, *self.validation]
         width = 4 * self.config.workers
-        while len(self.references) < len(episodes):
+        while len(self.references) < len(self.tasks):
             first = len(self.references)
-            todo = enumerate(episodes[first : first + width], first)
-            self.references += parallel(
-                delayed(_measure)(one.task, one.horizon, self._seed(index)) for index, one in todo
-            )
+            todo = enumerate(self.tasks[first : first + width], first)
+            self.references += parallel(delayed(_measure)(task, self._seed(index)) for index, task in todo)
             if path is not None:
                 self.write(path)
 
@@ -312,9 +296,8 @@ class _Search:
         self, parallel: Parallel, rows: NDArray[np.float64], places: Sequence[tuple[int, int]]
     ) -> NDArray[np.float64]:
         """Mean clipped score of each row of coordinates over tasks at (position, repetition), [R]."""
-        episodes = [*self.pool, *self.validation]
         found: list[Tensor] = parallel(
-            delayed(_judge)(self.optimizer, rows, episodes[index], self._seed(index, repetition))
+            delayed(_judge)(self.optimizer, rows, self.tasks[index], self._seed(index, repetition))
             for index, repetition in places
         )
         config = self.config
@@ -334,13 +317,17 @@ class _Search:
         return int(seed) >> 2
 
 
-def _measure(task: Task, horizon: int, seed: int) -> Reference:
+def _identity(task: Task) -> list[Any]:
+    return [task.name, task.horizon, task.size]
+
+
+def _measure(task: Task, seed: int) -> Reference:
     torch.set_num_threads(1)
-    return reference(task, horizon, seed)
+    return reference(task, task.horizon, seed)
 
 
-def _judge(optimizer: SymbolicOptimizer, rows: NDArray[np.float64], episode: Episode, seed: int) -> Tensor:
+def _judge(optimizer: SymbolicOptimizer, rows: NDArray[np.float64], task: Task, seed: int) -> Tensor:
     """Final losses of candidates at rows of coordinates, [R]."""
     torch.set_num_threads(1)
     update = optimizer.bind_stacked(moved(optimizer, torch.from_numpy(rows)))
-    return final_losses(optimizer, update, len(rows), episode.task, episode.horizon, seed)
+    return final_losses(optimizer, update, len(rows), task, task.horizon, seed)
