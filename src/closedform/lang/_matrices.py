@@ -1,9 +1,9 @@
 """A parameter tensor as a matrix: its view, shape inputs, means of rows and columns, and orthogonalisation.
 
 A tensor of shape [a, b, c, ...] is the matrix [rows, columns] = [a, b c ...]; a vector [n] is the column [n, 1], a
-scalar [1, 1]. So for a linear layer [out, in] and a convolution [out, in, kh, kw] rows are outputs and columns what each of
-them reads: ``fan_out`` = rows and ``fan_in`` = columns, in kh kw for the convolution. An embedding [vocabulary, width]
-is taken by its shape alone: fan_out is the vocabulary, fan_in the width. Vectors have fan_in 1.
+scalar [1, 1]. So for a linear layer [out, in] and a convolution [out, in, kh, kw] rows are outputs and columns what
+each of them reads: ``fan_out`` = rows and ``fan_in`` = columns, in kh kw for the convolution. An embedding
+[vocabulary, width] is taken by its shape alone: fan_out is the vocabulary, fan_in the width. Vectors have fan_in 1.
 
 Means keep their tensor's dimensions, so that they broadcast with it: the row mean of [a, b, c] is [a, 1, 1].
 """
