@@ -152,11 +152,12 @@ class _Judge:
     def episode(self, rule: Rule, task: Task, seed: int) -> float | str:
         """The final loss, or what went wrong."""
         optimizer, problem = SymbolicOptimizer(rule), Problem(task, SPLIT)
-        carry = begin(optimizer, problem, torch.Generator().manual_seed(7_919 + seed))
+        length = self.length or task.horizon
+        carry = begin(optimizer, problem, torch.Generator().manual_seed(7_919 + seed), length)
         limit = max(abs(float(carry.initial)), _TINY)
         losses: list[float] = []
         with torch.no_grad():
-            for step in steps(optimizer, problem, carry, self.length or task.horizon):
+            for step in steps(optimizer, problem, carry, length):
                 losses.append(float(step.after.loss))
                 if not math.isfinite(losses[-1]):
                     return f"diverges on {task.name} at step {len(losses)}"

@@ -197,7 +197,7 @@ def _probed(optimizer: LearnedOptimizer, gradients: Tensor, weights: Tensor, mul
     """
     steps = len(gradients)
     probes = {round((index + 1) * (steps - 1) / _PROBES) for index in range(_PROBES)}
-    update, state = optimizer.bind(), optimizer.init_state(weights[0])
+    update, state = optimizer.bind(), optimizer.init_state(weights[0], total_steps=steps)
     squares = torch.zeros_like(gradients[0])
     total, count = torch.zeros(len(multiples), dtype=torch.float64), 0
     for t in range(steps):

@@ -84,7 +84,7 @@ class MLP(LearnedOptimizer):
         self.output_weight = nn.Parameter(torch.zeros(2, width))
         self.output_bias = nn.Parameter(torch.zeros(2, 1))
 
-    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+    def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
         return self._inputs.init_state(w) | self._adafactor.init_state(w, lengths(w, None) if sizes is None else sizes)
 
     def bind(self) -> UpdateFunction:

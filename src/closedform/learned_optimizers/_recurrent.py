@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale, total_state
 from closedform.learned_optimizers._inputs import InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
 from closedform.learned_optimizers._native_lstm import Forward, Shape
@@ -65,6 +65,7 @@ class RecurrentOptimizer(LearnedOptimizer):
         self.scale = scale
         self.features = size.features
         self._inputs = Inputs(size.features)
+        self.needs_total_steps = self._inputs.needs_total_steps
         self.state_cost = self._inputs.buffers + 2 * size.hidden * size.layers
         widths = [self.add_input_layer(generator), *[size.hidden] * (size.layers - 1)]
         self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
@@ -87,8 +88,8 @@ class RecurrentOptimizer(LearnedOptimizer):
         """What a native forward pass for it is compiled for; None: there is none, and torch does all."""
         return None
 
-    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
-        state = self._inputs.init_state(w)
+    def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
+        state = self._inputs.init_state(w) | total_state(self, total_steps)
         for layer in range(1, self.size.layers + 1):
             state |= {f"{part}{layer}": w.new_zeros(self.size.hidden, w.numel()) for part in ("hidden", "cell")}
         return state

@@ -43,6 +43,7 @@ class MetaTrainConfig:
         clip: Largest norm of a meta-gradient; longer ones are shortened to it.
         seed: Seeds episodes and validation.
         validate_every: Meta-steps between validations; the best weights are kept. 0: never, the last are kept.
+        validation_tasks: Of a task distribution, how many fixed tasks are drawn for validation.
         validation_episodes: Fixed episodes a task, of full horizon, that a validation runs.
         checkpoint_every: Meta-steps between checkpoints.
         time_limit: Stop early after so many seconds, counted over resumed runs too; None: never.
@@ -63,6 +64,7 @@ class MetaTrainConfig:
     clip: float = 1.0
     seed: int = 0
     validate_every: int = 50
+    validation_tasks: int = 8
     validation_episodes: int = 4
     checkpoint_every: int = 50
     time_limit: float | None = None
@@ -77,6 +79,7 @@ class MetaTrainConfig:
             "side_by_side": 1,
             "seed": 0,
             "validate_every": 0,
+            "validation_tasks": 1,
             "validation_episodes": 1,
             "checkpoint_every": 1,
             "curriculum_patience": 1,

@@ -132,7 +132,7 @@ class _Lesson:
         self.subset = subset
         state = {key.removeprefix(_PREFIX): value for key, value in _of_teacher(carry.memory).items()}
         shapes = [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
-        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes)
+        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes, carry.total)
         self._targets: list[Tensor] = []
         self._sizes: list[Tensor] = []
 

@@ -139,7 +139,8 @@ class _Recorder:
     @torch.no_grad()
     def run(self, problem: Problem, chosen: Tensor, generator: torch.Generator) -> Tensor:
         blocks: list[Tensor] = []
-        for step in steps(self.optimizer, problem, begin(self.optimizer, problem, generator), self.config.steps):
+        carry = begin(self.optimizer, problem, generator, self.config.steps)
+        for step in steps(self.optimizer, problem, carry, self.config.steps):
             seen = (step.before.gradient[chosen], step.before.w[chosen], step.update[chosen])
             blocks.append(torch.stack(seen).cpu())
             self.done += 1
