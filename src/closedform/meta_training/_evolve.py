@@ -38,6 +38,7 @@ from closedform.meta_training._meta_parameters import moved
 from closedform.meta_training._references import Reference, final_losses, reference
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
+from closedform.tasks.distribution import Reparametrised
 
 FORMAT = "closedform.evolution/1"
 STATE_FILE, RULE_FILE = "evolution.json", "rule.json"
@@ -322,8 +323,10 @@ def _identity(task: Task) -> list[Any]:
 
 
 def _measure(task: Task, seed: int) -> Reference:
+    """The reference; of a reparametrised task in its natural units, which AdamW is entitled to."""
     torch.set_num_threads(1)
-    return reference(task, task.horizon, seed)
+    natural = task.inner if isinstance(task, Reparametrised) else task
+    return reference(natural, task.horizon, seed)
 
 
 def _judge(optimizer: SymbolicOptimizer, rows: NDArray[np.float64], task: Task, seed: int) -> Tensor:
