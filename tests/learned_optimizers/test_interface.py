@@ -51,7 +51,11 @@ def test_does_not_depend_on_the_order_of_parameters(l2o: LearnedOptimizer, gener
 
 def test_state_cost_is_what_it_keeps(l2o: LearnedOptimizer) -> None:
     w = torch.zeros(13)
-    kept = sum(value.numel() for key, value in l2o.init_state(w, None, 10).items() if value.dim() and key not in ("sizes", "unsized"))
+    kept = sum(
+        value.numel()
+        for key, value in l2o.init_state(w, None, 10).items()
+        if value.dim() and key not in ("sizes", "unsized")
+    )
     assert kept == 13 * l2o.state_cost
 
 

@@ -61,6 +61,7 @@ class SymbolicOptimizer(LearnedOptimizer):
         self._plan = Plan(program)
         self._looks_at_shapes = bool(program.needs_shapes or program.matrix_operators)
         self.coordinatewise = not (program.reduces or self._looks_at_shapes)
+        self.needs_total_steps = program.needs_total_steps
         self.state_cost = program.buffers
         read = names(rule.update) | set(lags(rule.update))
         self.features = tuple(name for name in FEATURES if name in read) or ("g",)
