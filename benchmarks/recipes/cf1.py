@@ -12,34 +12,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from closedform import TaskDistribution
 from closedform.meta_training import EvolveConfig, evolve
 from closedform.rules import load_rule
-from closedform.tasks import Task
 
 HERE = Path(__file__).resolve().parent
 TRAINED = ("c", "q", "warmup", "b1", "b2", "floor", "h", "a", "s")
 POOL = 64
-
-
-def pool(data_dir: Path | None) -> list[Task]:
-    """What candidates are judged on, each with its horizon."""
-    generator = torch.Generator().manual_seed(1)
-    distribution = small(data_dir)
-    return [distribution.draw(generator).task for _ in range(POOL)]
-
-
-def validation(data_dir: Path | None) -> list[Task]:
-    """What the kept candidate is chosen on: one task of each family."""
-    generator = torch.Generator().manual_seed(2)
-    families = large(data_dir).families or ()
-    return [replace(large(data_dir), families=(name,)).draw(generator).task for name in families]
 
 
 def small(data_dir: Path | None) -> TaskDistribution:
@@ -52,21 +34,6 @@ def small(data_dir: Path | None) -> TaskDistribution:
         reparametrise=0.12,
         reparametrise_all=0.08,
         factors=(1 / 30, 30.0),
-        label_noise=0.2,
-        data_dir=data_dir,
-    )
-
-
-def large(data_dir: Path | None) -> TaskDistribution:
-    """Two to three times as wide, up to six layers, 1,000 to 3,000 steps."""
-    return TaskDistribution(
-        horizon=(1000, 3000),
-        budget=6000.0,
-        width=(64, 160),
-        depth=(2, 6),
-        reparametrise=0.0,
-        reparametrise_all=0.0,
-        small_start=0.1,
         label_noise=0.2,
         data_dir=data_dir,
     )
@@ -85,8 +52,8 @@ def main() -> None:
     given = parser.parse_args()
     rule = evolve(
         load_rule(HERE / "cf1_start.json"),
-        pool(given.data_dir),
-        validation(given.data_dir),
+        small(given.data_dir).tasks(POOL, seed=1),
+        small(given.data_dir).larger().one_of_each(seed=2),
         trainable=TRAINED,
         config=EvolveConfig(
             generations=given.generations, population=14, tasks=16, sigma=0.25, validate_every=8, workers=given.workers
