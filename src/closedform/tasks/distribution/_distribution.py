@@ -176,7 +176,7 @@ class TaskDistribution:
         return dataclasses.replace(
             self,
             horizon=(max(1000, self.horizon[1] // 3), max(3000, self.horizon[1])),
-            budget=5 * self.budget,
+            budget=max(5 * self.budget, 6000.0),
             width=(self.width[1], 5 * self.width[1] // 2),
             depth=(2, self.depth[1] + 2),
             small_start=min(self.small_start, 0.1),
