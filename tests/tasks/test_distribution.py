@@ -182,3 +182,25 @@ def test_unknown_names_are_refused_with_the_nearest(option: str, hint: str) -> N
 def test_factors_that_make_no_sense_are_refused(factors: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         Reparametrised(tasks.get("quadratic"), factors)
+
+
+def test_tasks_are_the_draws_of_a_seed() -> None:
+    distribution = cf.TaskDistribution(data=("digits",))
+    found = distribution.tasks(4, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    drawn = [distribution.draw(generator) for _ in range(4)]
+    assert [(task.name, task.horizon, task.shapes) for task in found] == [
+        (one.task.name, one.horizon, one.task.shapes) for one in drawn
+    ]
+    with pytest.raises(OptionError, match="count"):
+        distribution.tasks(0)
+
+
+def test_larger_tasks_are_larger_longer_and_in_natural_units() -> None:
+    small = cf.TaskDistribution(data=("digits",), horizon=(50, 500), budget=500.0)
+    large = small.larger()
+    for one in large.one_of_each(seed=1):
+        assert one.horizon >= 1000
+        assert one.factors == {}
+    assert len(large.one_of_each()) == len(set(large.families))
+    assert large.width[0] >= small.width[1]

@@ -5,7 +5,7 @@ Meta-tuning is meta-training of this one. What comes out is a rule again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,7 +101,32 @@ class SymbolicOptimizer(LearnedOptimizer):
         return state | {f"rule.{key}": value for key, value in memory.items()}
 
     def bind(self) -> UpdateFunction:
-        constants = self.values()
+        return self._bound(self.values())
+
+    def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
+        """As `LearnedOptimizer.bind_stacked`, without a vmap: each constant is a column [K, 1] beside values [K, N].
+
+        The rows' episodes must be in step, as those of a population are: T and the shapes are read off the first row.
+        """
+        rows = parameters.get("coordinates")
+        if rows is None:
+            return super().bind_stacked(parameters)
+        columns = self._values_at(rows[..., None].unbind(1))
+        bound: dict[torch.dtype, UpdateFunction] = {}
+
+        def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
+            if w.dtype not in bound:
+                bound[w.dtype] = self._bound({name: value.to(w.dtype) for name, value in columns.items()})
+            shared = {key: state[key] for key in ("t", T, SIZES) if key in state}
+            lone = {key: value for key, value in state.items() if key not in shared and value.dim() == 1}
+            inside = {key: value[..., None] for key, value in lone.items()}
+            found, new = bound[w.dtype](g, w, {**state, **{key: value[0] for key, value in shared.items()}, **inside})
+            new = {key: value.squeeze(-1) if key in lone else value for key, value in new.items()}
+            return found, new | {key: value.expand_as(shared[key]) for key, value in new.items() if key in shared}
+
+        return update
+
+    def _bound(self, constants: dict[str, Tensor]) -> UpdateFunction:
         lr = constants.pop(LR, self.initial_rule.lr)
         step = self._plan.bind(constants)
 
@@ -130,9 +155,13 @@ class SymbolicOptimizer(LearnedOptimizer):
 
     def values(self) -> dict[str, Tensor]:
         """The trainable constants as they are now: scalars in float64, attached to ``coordinates``."""
+        return self._values_at(self.coordinates.unbind())
+
+    def _values_at(self, coordinates: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The trainable constants at coordinates of one shape, one a constant."""
         return {
             name: from_coordinate(self._initial[name], self._roles[name], x)
-            for name, x in zip(self.trainable, self.coordinates.unbind(), strict=True)
+            for name, x in zip(self.trainable, coordinates, strict=True)
         }
 
     @torch.no_grad()

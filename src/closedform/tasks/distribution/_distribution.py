@@ -154,6 +154,36 @@ class TaskDistribution:
             "problems drawn: raise budget, or lower horizon, width or batch_size"
         )
 
+    def tasks(self, count: int, seed: int = 0) -> list[Task]:
+        """So many tasks, each with its horizon; always the same for a seed on the same data.
+
+        Raises:
+            OptionError: ``count`` is less than 1, or none fits the budget.
+            DataError: images were named that are not on this machine.
+        """
+        check_count("count", count)
+        generator = torch.Generator().manual_seed(seed)
+        return [self.draw(generator).task for _ in range(count)]
+
+    def one_of_each(self, seed: int = 0) -> list[Task]:
+        """A task of each family, as ``tasks`` draws them."""
+        generator = torch.Generator().manual_seed(seed)
+        names = dict.fromkeys(self.families or ())
+        return [dataclasses.replace(self, families=(name,)).draw(generator).task for name in names]
+
+    def larger(self) -> TaskDistribution:
+        """Tasks to validate on what was found on these: two to three times as wide, deeper, longer, in natural units."""
+        return dataclasses.replace(
+            self,
+            horizon=(max(1000, self.horizon[1] // 3), max(3000, self.horizon[1])),
+            budget=max(5 * self.budget, 6000.0),
+            width=(self.width[1], 5 * self.width[1] // 2),
+            depth=(2, self.depth[1] + 2),
+            small_start=min(self.small_start, 0.1),
+            reparametrise=0.0,
+            reparametrise_all=0.0,
+        )
+
     def describe(self) -> dict[str, Any]:
         """All options, a JSON object; the data's folder is left out."""
         fields = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("data_dir", "_ranges")]
