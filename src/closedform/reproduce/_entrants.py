@@ -69,13 +69,14 @@ def _annealed(rule: str, label: str, low: int, high: int, **more: object) -> Cal
 
 
 def _schedule_free() -> Baseline:
+    """At a constant learning rate, which the rule's form is for; the loss is at y, where gradients are taken."""
     rule = load_rule("schedulefree-adamw")
-    return Baseline(rule, "Schedule-Free AdamW", log_grid(-4, -1, 2), schedules=("warm-up",), extensions=0)
+    return Baseline(rule, "Schedule-Free AdamW", log_grid(-4, -1, 2), extensions=0)
 
 
 def _muon() -> Baseline:
-    """Matrices by Muon, vectors by AdamW, at one learning rate for both."""
-    return replace(_annealed("muon", "Muon", -4, -1)(), vectors=load_rule("adamw"))
+    """Matrices and convolutions by Muon, vectors by AdamW at a tenth of its learning rate."""
+    return replace(_annealed("muon", "Muon", -3, 0)(), vectors=load_rule("adamw"), vectors_lr=0.1)
 
 
 def _prodigy() -> Baseline:

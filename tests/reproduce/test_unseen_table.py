@@ -10,12 +10,22 @@ import pytest
 
 from closedform import tasks
 from closedform.errors import DataError, DivergenceError, OptionError, UnknownNameError
-from closedform.evaluation import CAP, Curve, Entry, StepsToTarget, Summary, Tuning, summarize
+from closedform.evaluation import (
+    CAP,
+    Curve,
+    Entry,
+    EvaluationOptions,
+    StepsToTarget,
+    Summary,
+    Tuning,
+    evaluate,
+    summarize,
+)
 from closedform.reproduce import REPRODUCTIONS, HorizonRow, UnseenResult, UnseenRow, unseen
 from closedform.reproduce._entrants import OTHERS, REFERENCE, RULE, SINGLE, THREE, chosen, of_rule
 from closedform.reproduce._unseen import Plan, best_single_rate, check_reference
 from closedform.reproduce._unseen_result import against, verdicts
-from closedform.rules import library_names, load_rule
+from closedform.rules import Rule, library_names, load_rule
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +179,29 @@ def test_rules_take_part_untuned_and_with_three_rates() -> None:
     assert untuned.subject is rule
     assert three.subject.lrs == pytest.approx((0.1, 0.3, 0.9))  # type: ignore[union-attr]
     assert three.subject.extensions == 0  # type: ignore[union-attr]
+
+
+def test_prodigy_takes_part_with_its_library() -> None:
+    (entrant,) = chosen(["prodigy"])
+    options = EvaluationOptions(workers=1, tail=3, tuning_seeds=1)
+    quadratic = [tasks.get("quadratic-10")]
+    prodigy, stuck = evaluate(
+        {"prodigy": entrant.subject, "still": Rule.parse("still", "0*g")},
+        quadratic,
+        steps=60,
+        seeds=1,
+        baselines=(),
+        options=options,
+    ).entries
+    assert (prodigy.trials, prodigy.schedule) == (7, "cosine")
+    assert prodigy.final_loss.mean < 0.1 * stuck.final_loss.mean  # type: ignore[operator]
+
+
+def test_a_baseline_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(OptionError, match="pip install prodigyopt"):
+        chosen(["prodigy"])
+    assert "prodigy" not in [entrant.name for entrant in chosen(None)]
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
