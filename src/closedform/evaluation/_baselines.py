@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from closedform._options import check_number, check_positive
 from closedform.errors import OptionError
 from closedform.rules import Rule, load_rule
 
@@ -36,7 +37,10 @@ class Baseline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.rule.name)
-        if len(self.lrs) < 2 or sorted(set(self.lrs)) != list(self.lrs) or self.lrs[0] <= 0:
+        check_number(f"baseline {self.label!r}: weight_decay", self.weight_decay, least=0)
+        for lr in self.lrs:
+            check_positive(f"baseline {self.label!r}: each of lrs", lr)
+        if len(self.lrs) < 2 or sorted(set(self.lrs)) != list(self.lrs):
             raise OptionError(f"baseline {self.label!r}: lrs must be two or more increasing positive numbers")
 
 

@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 
+from closedform._options import check_count, check_seed, check_share
 from closedform._version import __version__
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import DEFAULT_BASELINES
@@ -71,13 +72,12 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name in ("tuning_seeds", "tail", "points", "resamples", "threads"):
-            _check_positive(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if self.workers is not None:
-            _check_positive("workers", self.workers)
-        if self.first_seed < 0 or self.extensions < 0:
-            raise OptionError("first_seed and extensions must be 0 or more")
-        if not 0 < self.confidence < 1:
-            raise OptionError(f"confidence must be between 0 and 1, not {self.confidence}")
+            check_count("workers", self.workers)
+        check_seed("first_seed", self.first_seed)
+        check_count("extensions", self.extensions, 0)
+        check_share("confidence", self.confidence)
 
 
 def evaluate(
@@ -119,9 +119,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     options = options or EvaluationOptions()
-    _check_positive("seeds", seeds)
+    check_count("seeds", seeds)
     if steps is not None:
-        _check_positive("steps", steps)
+        check_count("steps", steps)
     field = Field(contenders(optimizers, baselines), _tasks(tasks))
     store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=options.resume)
     workers = options.workers or default_workers(field.tasks)
@@ -247,8 +247,3 @@ def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
 
 def _versions() -> dict[str, str]:
     return {"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise OptionError(f"{name} must be 1 or more, not {value}")

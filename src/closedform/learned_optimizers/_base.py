@@ -23,8 +23,6 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from closedform.errors import OptionError
-
 State: TypeAlias = dict[str, Tensor]
 """What an optimizer remembers between steps; the step t among it."""
 UpdateFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
@@ -41,16 +39,6 @@ def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
     if sizes is None:
         return [w.numel()]
     return [size if isinstance(size, int) else math.prod(size) for size in sizes]
-
-
-def check_scale(scale: object) -> None:
-    """Refuse what an output cannot be multiplied by.
-
-    Raises:
-        OptionError: the scale is not a positive number.
-    """
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
 
 
 class LearnedOptimizer(nn.Module, ABC):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale
+from closedform._options import check_positive
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
 from closedform.learned_optimizers._inputs import InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
 from closedform.learned_optimizers._native_lstm import Forward, Shape
@@ -59,7 +60,7 @@ class RecurrentOptimizer(LearnedOptimizer):
 
     def __init__(self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float) -> None:
         super().__init__()
-        check_scale(scale)
+        check_positive("scale", scale)
         self.name = name
         self.size = size
         self.scale = scale
