@@ -238,6 +238,8 @@ class _Comparison:
 def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
     found = tuple(get_task(task) if isinstance(task, str) else task for task in given)
     names = [task.name for task in found]
+    for task in found:
+        task.check_pure()
     if not found:
         raise OptionError("nothing to evaluate on: give at least one task")
     if len(set(names)) < len(names):

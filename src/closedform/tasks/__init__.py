@@ -20,6 +20,7 @@ from closedform.tasks._lasso import lasso
 from closedform.tasks._logistic import LOGISTIC_REGRESSIONS
 from closedform.tasks._mlp import MLPS
 from closedform.tasks._mobilenet import MOBILENETS
+from closedform.tasks._module import ModuleTask
 from closedform.tasks._resnet import RESNETS
 from closedform.tasks._transformer import transformer_python
 
@@ -63,4 +64,4 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
     return task
 
 
-__all__ = ["SPLITS", "TASKS", "Batch", "Params", "Task", "get"]
+__all__ = ["SPLITS", "TASKS", "Batch", "ModuleTask", "Params", "Task", "get"]
