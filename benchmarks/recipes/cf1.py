@@ -40,7 +40,8 @@ def small(data_dir: Path | None) -> TaskDistribution:
 
 
 def show(record: Mapping[str, Any]) -> None:
-    print("  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in record.items()))
+    shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in record.values())
+    print("  ".join(f"{key} {text}" for key, text in zip(record, shown, strict=True)))
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from closedform.cli import app
 from closedform.rules import load_rule
 
 QUICK = (
-    "--generations 2 --population 4 --tasks 2 --pool 3 --horizon 20 40 --budget 30 --no-validation --trainable lr --json"
+    "--generations 2 --population 4 --tasks 2 --pool 3 --horizon 20 40 --budget 30"
+    " --no-validation --trainable lr --json"
 ).split()
 
 

@@ -4,7 +4,7 @@ Every value has bounds at some steps t. Intervals alone would not bound Adam, wh
 values also carry what they are made of, where it is simple:
 
 - ``linear``: the value is sum_i L[t, i] g_{t-i}, as m is;
-- ``quadratic``, ``root``: it is at least sum_i Q[t, i] g_{t-i}^2, or the root of such a sum, as v and sqrt(v) + eps are;
+- ``quadratic``, ``root``: at least sum_i Q[t, i] g_{t-i}^2, or the root of such a sum, as v and sqrt(v) + eps are;
 - ``peak``: it is at least P[t, i] |g_{t-i}| for every i, as Adamax's u is.
 
 Then |m|/sqrt(v) <= sqrt(sum L^2/Q) by the Cauchy-Schwarz inequality, and |m|/u <= sum |L|/P.
@@ -30,7 +30,6 @@ from closedform.lang import (
     Program,
     Symbol,
     initial_memory,
-    kind_of,
     lags,
     names,
     step,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from closedform._names import unknown_name_message
+from closedform._options import check_count, check_number, check_seed, check_share
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import OPERATORS
 
@@ -61,30 +62,26 @@ class DistillConfig:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.time_limit >= 0:
-            raise OptionError(f"time_limit must be seconds, at least 0, not {self.time_limit!r}")
+        check_number("time_limit", self.time_limit, least=0)
         counts = {
             "max_complexity": 1,
             "generations": 0,
             "population": 10,
             "rows": 20,
             "threads": 1,
-            "seed": 0,
-            "gates": 0,
             "restarts": 1,
         }
-        counts |= {} if self.split_seed is None else {"split_seed": 0}
         counts |= {} if self.max_state_cost is None else {"max_state_cost": 0}
         for name, least in counts.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if not 0 < self.test_fraction < 1 or not 0 <= self.nonfinite_limit < 1:
-            raise OptionError("test_fraction and nonfinite_limit are shares: between 0 and 1")
-        if any(not 0 < decay < 1 for decay in self.decays):
-            raise OptionError(f"decays must lie between 0 and 1, not {list(self.decays)}")
-        if self.gates > 2:
-            raise OptionError(f"gates must be 0, 1 or 2, not {self.gates}")
+            check_count(name, getattr(self, name), least)
+        check_count("gates", self.gates, 0, 2)
+        check_seed("seed", self.seed)
+        if self.split_seed is not None:
+            check_seed("split_seed", self.split_seed)
+        check_share("test_fraction", self.test_fraction)
+        check_share("nonfinite_limit", self.nonfinite_limit, zero=True)
+        for decay in self.decays:
+            check_share("each of decays", decay)
         for name in self.operators:
             if name not in OPERATORS:
                 raise DistillationError(unknown_name_message("operator", name, OPERATORS))

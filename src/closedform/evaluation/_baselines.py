@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from closedform._options import check_number, check_positive
 from closedform.errors import OptionError
 from closedform.evaluation._schedules import check_schedules
 from closedform.evaluation._torch_optimizers import TorchOptimizer
@@ -55,7 +56,10 @@ class Baseline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.rule.name)
-        if not self.lrs or sorted(set(self.lrs)) != list(self.lrs) or self.lrs[0] <= 0:
+        check_number(f"baseline {self.label!r}: weight_decay", self.weight_decay, least=0)
+        for lr in self.lrs:
+            check_positive(f"baseline {self.label!r}: each of lrs", lr)
+        if not self.lrs or sorted(set(self.lrs)) != list(self.lrs):
             raise OptionError(f"baseline {self.label!r}: lrs must be one or more increasing positive numbers")
         if isinstance(self.rule, TorchOptimizer) and (self.weight_decay or self.vectors):
             raise OptionError(f"baseline {self.label!r}: weight_decay and vectors are for rules alone")

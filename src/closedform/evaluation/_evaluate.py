@@ -21,6 +21,7 @@ from statistics import median
 
 import torch
 
+from closedform._options import check_count, check_seed, check_share
 from closedform._version import __version__
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline
@@ -75,13 +76,12 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name in ("tuning_seeds", "tail", "points", "resamples", "threads"):
-            _check_positive(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if self.workers is not None:
-            _check_positive("workers", self.workers)
-        if self.first_seed < 0 or self.extensions < 0:
-            raise OptionError("first_seed and extensions must be 0 or more")
-        if not 0 < self.confidence < 1:
-            raise OptionError(f"confidence must be between 0 and 1, not {self.confidence}")
+            check_count("workers", self.workers)
+        check_seed("first_seed", self.first_seed)
+        check_count("extensions", self.extensions, 0)
+        check_share("confidence", self.confidence)
         check_schedules(self.schedules)
 
 
@@ -124,9 +124,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     options = options or EvaluationOptions()
-    _check_positive("seeds", seeds)
+    check_count("seeds", seeds)
     if steps is not None:
-        _check_positive("steps", steps)
+        check_count("steps", steps)
     field = Field(contenders(optimizers, baselines, options.schedules), _tasks(tasks))
     store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=options.resume)
     workers = options.workers or default_workers(field.tasks)
@@ -263,6 +263,8 @@ class _Comparison:
 def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
     found = tuple(get_task(task) if isinstance(task, str) else task for task in given)
     names = [task.name for task in found]
+    for task in found:
+        task.check_pure()
     if not found:
         raise OptionError("nothing to evaluate on: give at least one task")
     if len(set(names)) < len(names):
@@ -272,8 +274,3 @@ def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
 
 def _versions() -> dict[str, str]:
     return {"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise OptionError(f"{name} must be 1 or more, not {value}")

@@ -285,7 +285,7 @@ def _n_where(_: Expr, args: list[bool | None], __: object) -> bool | None:
 NOT_NEGATIVE: Domain[bool] = Domain(
     True,
     lambda value: value > 0,
-    lambda x, y: x and y or None,
+    lambda x, y: (x and y) or None,
     {
         **dict.fromkeys(("add", "mul", "div", "min", "mean", "row_mean", "col_mean", "sign", "cube", "tanh"), _n_all),
         **dict.fromkeys(("asinh", "sinh", "erf"), _n_all),
@@ -316,9 +316,7 @@ def _d_sum(_: Expr, args: list[Degree | None], __: object) -> Degree | None:
 _FLOORED = ("add", "max")
 
 
-def _with_floors(
-    row: Callable[..., Degree | None], signs: Mapping[str, bool | None]
-) -> Callable[..., Degree | None]:
+def _with_floors(row: Callable[..., Degree | None], signs: Mapping[str, bool | None]) -> Callable[..., Degree | None]:
     """A small constant beside what is never negative does not count."""
 
     def floored(expr: Apply, args: list[Degree | None], known: object) -> Degree | None:

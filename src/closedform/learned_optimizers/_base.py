@@ -48,16 +48,6 @@ def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
     return [size if isinstance(size, int) else math.prod(size) for size in sizes]
 
 
-def check_scale(scale: object) -> None:
-    """Refuse what an output cannot be multiplied by.
-
-    Raises:
-        OptionError: the scale is not a positive number.
-    """
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
-
-
 def total_state(optimizer: LearnedOptimizer, total_steps: float | None) -> State:
     """The entry ``T`` of a state; nothing for an optimizer that does not ask for it.
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from closedform._options import check_positive
 from closedform.lang import matrix_shape
 from closedform.learned_optimizers._base import (
     TOTAL,
@@ -31,7 +32,6 @@ from closedform.learned_optimizers._base import (
     Sizes,
     State,
     UpdateFunction,
-    check_scale,
     lengths,
     total_state,
 )
@@ -84,7 +84,7 @@ class Celo(LearnedOptimizer):
 
     def __init__(self, name: str, generator: torch.Generator | None = None, scale: float = 1.0) -> None:
         super().__init__()
-        check_scale(scale)
+        check_positive("scale", scale)
         self.name = name
         self.scale = scale
         self.skip = nn.Parameter(torch.zeros(1, ODD))

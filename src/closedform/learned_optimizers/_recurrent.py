@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from closedform._names import lookup
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale, total_state
+from closedform._options import check_positive
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, total_state
 from closedform.learned_optimizers._inputs import CLOCK_ENTRIES, InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
 from closedform.learned_optimizers._native_lstm import Forward, Shape
@@ -68,7 +69,7 @@ class RecurrentOptimizer(LearnedOptimizer):
         self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float, clock: str = "own"
     ) -> None:
         super().__init__()
-        check_scale(scale)
+        check_positive("scale", scale)
         self.name = name
         self.size = size
         self.scale = scale

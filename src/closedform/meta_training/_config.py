@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from closedform._names import lookup
-from closedform._options import check_count, check_number, check_positive
+from closedform._options import check_count, check_number, check_positive, check_seed
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import OBJECTIVES
@@ -77,7 +77,6 @@ class MetaTrainConfig:
             "warmup": 0,
             "batch": 1,
             "side_by_side": 1,
-            "seed": 0,
             "validate_every": 0,
             "validation_tasks": 1,
             "validation_episodes": 1,
@@ -85,6 +84,7 @@ class MetaTrainConfig:
             "curriculum_patience": 1,
         }.items():
             check_count(name, getattr(self, name), least)
+        check_seed("seed", self.seed)
         if self.horizon is not None:
             check_count("horizon", self.horizon)
         self._check_curriculum()

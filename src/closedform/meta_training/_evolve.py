@@ -9,7 +9,7 @@ The rule that is kept is the one that does best on **validation** tasks, which s
 the pool: what does well on the pool alone has often only learned its sizes (Chen et al. 2023, Symbolic Discovery of
 Optimization Algorithms, section 2.2, call this a funnel).
 
-A run is resumed by replaying it: CMA-ES is asked and told again what it was told, which takes no time and gives the same
+A run is resumed by replaying it: CMA-ES is asked and told again what it was told, which takes no time and gives the
 numbers bit for bit.
 """
 
@@ -56,7 +56,7 @@ class EvolveConfig:
     Attributes:
         generations: Generations.
         population: Candidates a generation.
-        tasks: Tasks of the pool that a generation is judged on, drawn anew each time, as evenly over the pool as can be.
+        tasks: Tasks of the pool that a generation is judged on, drawn anew each time, as evenly as can be.
         sigma: Initial standard deviation of the search, in coordinates of the constants (0.3 moves a learning rate by
             a third, and a decay's logit by 0.3).
         worse: Weight of a score above 0 (worse than the reference) over one below: a rule that fails on one task in ten

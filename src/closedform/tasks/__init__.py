@@ -26,6 +26,7 @@ from closedform.tasks._logistic import LOGISTIC_REGRESSIONS
 from closedform.tasks._lstm import lstm_python
 from closedform.tasks._mlp import MLPS
 from closedform.tasks._mobilenet import MOBILENETS
+from closedform.tasks._module import ModuleTask
 from closedform.tasks._resnet import RESNETS
 from closedform.tasks._transformer import transformer_python, transformer_wide_python
 from closedform.tasks._vit import VITS
@@ -93,4 +94,4 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
     return task
 
 
-__all__ = ["SPLITS", "TASKS", "UNSEEN", "Batch", "Params", "Task", "get"]
+__all__ = ["SPLITS", "TASKS", "UNSEEN", "Batch", "ModuleTask", "Params", "Task", "get"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from closedform import tasks as task_family
 from closedform._names import unknown_name_message
+from closedform._options import check_count, check_seed
 from closedform._version import __version__
 from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
@@ -59,9 +60,8 @@ class RecordConfig:
     def __post_init__(self) -> None:
         ranges = {"steps": 100_000, "episodes": 10_000, "coordinates": 10**6, "samples": 10**8, "window": 256}
         for name, most in ranges.items():
-            value, least = getattr(self, name), 0 if name == "window" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise OptionError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+            check_count(name, getattr(self, name), 0 if name == "window" else 1, most)
+        check_seed("seed", self.seed)
 
 
 def record(

@@ -172,7 +172,7 @@ class TaskDistribution:
         return [dataclasses.replace(self, families=(name,)).draw(generator).task for name in names]
 
     def larger(self) -> TaskDistribution:
-        """Tasks to validate on what was found on these: two to three times as wide, deeper, longer, in natural units."""
+        """Tasks to validate on: two to three times as wide, deeper, longer, in natural units."""
         return dataclasses.replace(
             self,
             horizon=(max(1000, self.horizon[1] // 3), max(3000, self.horizon[1])),
