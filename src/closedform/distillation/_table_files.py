@@ -13,12 +13,11 @@ import numpy as np
 
 from closedform._names import unknown_name_message
 from closedform.distillation._table import Table
+from closedform.distillation._table_columns import MISSING
 from closedform.errors import DataError, OptionError, UnknownNameError
 
 MAX_BYTES = 2**30
 MAX_VALUES = 2**28
-_MISSING = {"", "na", "n/a", "nan", "null", "none"}
-"""What a cell may say in place of a number; such rows are left out later on, and counted."""
 
 
 def load_table(
@@ -27,6 +26,7 @@ def load_table(
     *,
     features: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    lags: bool | None = None,
 ) -> Table:
     """Read a table from a file.
 
@@ -36,6 +36,7 @@ def load_table(
         target: The column to explain; by default the last one.
         features: Columns to explain it by; None: all others. Further columns are not looked at.
         columns: The columns' names, for an ``.npy`` file that has none.
+        lags: Whether ``x_3`` is x three rows ago; as for `Table.from_columns`.
 
     Raises:
         DataError: the file is missing, too large, damaged, or holds something else than numbers; says where.
@@ -50,7 +51,7 @@ def load_table(
     names, values = read(path, columns, _wanted(target, features))
     if not names:
         raise DataError(f"{path}: there is no column")
-    return Table.from_columns(values, target or names[-1], features=features, source=path.name)
+    return Table.from_columns(values, target or names[-1], features=features, lags=lags, source=path.name)
 
 
 def _wanted(target: str | None, features: Sequence[str] | None) -> set[str] | None:
@@ -104,7 +105,7 @@ def _read_rows(path: Path, rows: Iterator[list[str]], wanted: set[str] | None) -
 
 
 def _cell(path: Path, line: int, column: str, text: str) -> float:
-    if text.strip().lower() in _MISSING:
+    if text.strip().lower() in MISSING:
         return float("nan")
     try:
         return float(text)
@@ -158,16 +159,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | 
         table = parquet.read_table(path, columns=None if wanted is None else sorted(wanted))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a parquet file: {str(error).splitlines()[0][:100]}") from None
-    return names, {name: _arrow_numbers(table, name, path) for name in table.column_names}
-
-
-def _arrow_numbers(table: Any, name: str, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{path}: column {name!r} holds something else than numbers; name the features to use"
-        ) from None
+    return names, {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 READERS: dict[str, Callable[[Path, Sequence[str] | None, set[str] | None], Read]] = {
