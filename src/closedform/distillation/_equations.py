@@ -116,8 +116,8 @@ class EquationHall:
     ) -> Equation:
         """The equation to take: the one that describes the rows shortest.
 
-        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows, at most 1,000, and
-        R^2 over all of them. So an exact equation is never passed over, nor one that is better by more than its size:
+        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows, at most 1,000,
+        and R^2 over all of them. So an exact equation is never passed over, nor one better by more than its size:
         a node more must lower the error by the share 6/n.
 
         Args:

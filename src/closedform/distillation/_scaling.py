@@ -50,11 +50,11 @@ class Scaling:
         return cls(centre, float(f"1e{power}") if abs(power) > ORDINARY else 1.0)
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """z."""
+        """What is searched, for values in the table's units."""
         return (values - self.centre) / self.unit
 
     def inside(self, leaf: Expr) -> Expr:
-        """z of a column, in the table's units."""
+        """What is searched, written over the column ``leaf``."""
         shifted = apply("sub", leaf, Number(self.centre)) if self.centre else leaf
         if self.unit == 1:
             return shifted
@@ -64,7 +64,7 @@ class Scaling:
         return apply("div", shifted, Number(self.unit))
 
     def outside(self, expr: Expr) -> Expr:
-        """The value whose z an expression gives."""
+        """The value, where an expression gives what is searched."""
         whole = apply("mul", Number(self.unit), expr) if self.unit != 1 else expr
         return apply("add", whole, Number(self.centre)) if self.centre else whole
 
@@ -127,7 +127,7 @@ class Scaled:
 
         plainly = self.target.outside(transform(expr, own))
         forms = [form for form in (plainly, _tidied(plainly)) if form is not None]
-        forms += [form for form in map(_from_constants(judge, self.exact), forms) if form is not None]
+        forms = [*(form for form in map(_from_constants(judge, self.exact), forms) if form is not None), *forms]
         errors = [judge(form) for form in forms]
         limit = min(errors) * 1.01 + self.exact
         return min(

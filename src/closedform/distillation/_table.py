@@ -71,8 +71,8 @@ class Table:
                 those that the language cannot read are changed, and noted.
             target: The name of the one to explain.
             features: Names of those to explain it by; None: all others.
-            lags: Whether a column ``x_3`` beside ``x`` is x three rows ago: True: by its name; None: where the rows bear
-                it out; False: never.
+            lags: Whether a column ``x_3`` beside ``x`` is x three rows ago: True: by its name; None: where the rows
+                bear it out; False: never.
             source: Where they come from; named in errors.
 
         Raises:
