@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from closedform.distillation._candidate import lift_constants, put_constants
-from closedform.distillation._table import Table
+from closedform.distillation._table import CONSTANT, Table
 from closedform.distillation._tidy import tidy
 from closedform.errors import ExpressionError
 from closedform.lang import Expr, Lag, Number, apply, complexity, transform
@@ -39,10 +39,10 @@ class Scaling:
     def of(cls, values: np.ndarray) -> Scaling:
         """The scaling that values ask for, [...]; those that are not finite do not count."""
         finite = values[np.isfinite(values)]
-        if not finite.size:
+        largest = float(np.abs(finite).max()) if finite.size else 0.0
+        if not largest or float(np.ptp(finite / largest)) <= CONSTANT:  # nothing, or rounding alone
             return cls()
         low, high = float(finite.min()), float(finite.max())
-        largest = max(abs(low), abs(high))
         far = (low > 0 or high < 0) and 0 < high - low < FAR * largest
         centre = roundest(low, high) if far else 0.0
         size = max(abs(low - centre), abs(high - centre))

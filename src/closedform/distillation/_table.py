@@ -221,7 +221,8 @@ def checked(table: Table, nonfinite_limit: float) -> Table:
     finite = table.target[np.isfinite(table.target)]
     if not len(finite):
         raise DistillationError(f"{table.source}: the target {table.target_name} is never finite")
-    if np.ptp(finite / np.abs(finite).max().clip(1e-300)) <= CONSTANT:
+    largest = float(np.abs(finite).max())
+    if not largest or float(np.ptp(finite / largest)) <= CONSTANT:
         raise DistillationError(
             f"{table.source}: the target {table.target_name} is always {finite[0]:g}: there is nothing to explain"
         )
