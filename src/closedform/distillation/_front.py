@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from closedform.errors import DistillationError
 
@@ -68,9 +68,9 @@ class Evidence:
     def of(cls, provenance: Mapping[str, Any], most: int) -> Evidence:
         """What a hall's provenance tells; rows count up to ``most``, and so many where it tells nothing."""
         rows, exact = provenance.get("rows"), provenance.get("exact", EXACT)
-        counts = [rows.get("train"), rows.get("held_out")] if isinstance(rows, Mapping) else []
-        known = counts and all(isinstance(count, int) and 0 < count < 10**12 for count in counts)
-        train, held_out = counts if known else (3 * most // 4, most // 4)
+        train, held_out = (rows.get(name) if isinstance(rows, Mapping) else None for name in ("train", "held_out"))
+        if not (_is_count(train) and _is_count(held_out)):
+            train, held_out = 3 * most // 4, most // 4
         share = min(1.0, most / (train + held_out))
         fine = isinstance(exact, float) and 0 < exact <= EXACT
         return cls(max(round(share * train), 1), max(round(share * held_out), 1), exact if fine else EXACT)
@@ -143,6 +143,10 @@ def non_dominated(entries: Iterable[R], exact: float = EXACT) -> tuple[R, ...]:
         ):
             kept.append(entry)
     return tuple(kept)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 < value < 10**12
 
 
 def _limit(value: int | None) -> float:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from closedform.distillation._candidate import lift_constants, put_constants
+from closedform.distillation._candidate import constant_name, lag_name, lift_constants, put_constants
 from closedform.distillation._table import CONSTANT, Table
 from closedform.distillation._tidy import tidy
 from closedform.errors import ExpressionError
-from closedform.lang import Expr, Lag, Number, apply, complexity, transform
+from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, transform
 
 FAR = 1e-3
 """Range, as a share of the largest value, below which a column is counted from a number among its values."""
@@ -120,10 +120,9 @@ class Scaled:
             return expr
 
         def own(leaf: Expr) -> Expr:
-            if isinstance(leaf, Number):
-                return leaf
-            name = f"{leaf.name}_{leaf.steps}" if isinstance(leaf, Lag) else leaf.name
-            return self.columns[name].inside(leaf)
+            if isinstance(leaf, Lag):
+                return self.columns[lag_name(leaf)].inside(leaf)
+            return self.columns[leaf.name].inside(leaf) if isinstance(leaf, Symbol) else leaf
 
         plainly = self.target.outside(transform(expr, own))
         forms = [form for form in (plainly, _tidied(plainly)) if form is not None]
@@ -159,7 +158,7 @@ def _from_constants(judge: Judge, exact: float) -> Callable[[Expr], Expr | None]
         lifted, values = lift_constants(expr)
         limit = judge(expr) * 1.001 + exact
         for digits in DIGITS:
-            constants = {f"cf_{k}": float(f"{value:.{digits}g}") for k, value in enumerate(values)}
+            constants = {constant_name(k): float(f"{value:.{digits}g}") for k, value in enumerate(values)}
             rounded = put_constants(lifted, constants)
             if judge(rounded) <= limit:
                 return _tidied(rounded)

@@ -15,11 +15,12 @@ import numpy as np
 
 from closedform._names import unknown_name_message
 from closedform.distillation._table import Table
-from closedform.distillation._table_columns import MISSING
+from closedform.distillation._table_columns import DAY, MISSING
 from closedform.errors import DataError, OptionError, UnknownNameError
 
 MAX_BYTES = 2**30
 MAX_VALUES = 2**28
+_EPOCH = np.datetime64("1970-01-01", "us")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)Z?")
 
 
@@ -141,7 +142,7 @@ def _day(text: str) -> float | None:
     """Days since 1970 of a date as ISO 8601 has it, perhaps with a time of day; None for other texts."""
     match = _DATE.fullmatch(text.strip())
     try:
-        return float(np.datetime64(match[1], "us") / np.timedelta64(1, "D")) if match else None
+        return float((np.datetime64(match[1], "us") - _EPOCH) / DAY) if match else None
     except ValueError:  # no such day
         return None
 
