@@ -1,4 +1,4 @@
-"""What a loss is worth: beside that of tuned AdamW with a cosine schedule on the same task, and how hard that is to beat.
+"""What a loss is worth, beside that of tuned AdamW with a cosine schedule on the same task.
 
 Losses of different tasks cannot be averaged, and neither can their ratios: a tenth less is nothing on a quadratic and a
 feat on a language model. So a final loss l is scored by how far it is from the reference L(T), in units of what twice
