@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from closedform._document import Count, Line, Malformed, Many, Text, parse_json, read
 from closedform._files import write_atomically
-from closedform.errors import CheckpointError, OutputError
+from closedform.errors import CheckpointError
 
 MAX_BYTES = 4 * 2**30
 MAX_HEADER = 8 * 2**20

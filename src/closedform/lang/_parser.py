@@ -159,7 +159,9 @@ class _Reader:
             )
         steps = args[1].value if name == "lag" and isinstance(args[1], ast.Constant) else 1 if name == "prev" else None
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= self.limits.lag:
-            raise ExpressionError(f"the steps of lag({shown(args[0].id)[1:-1]}, ...) must be an integer from 1 to {self.limits.lag}")
+            raise ExpressionError(
+                f"the steps of lag({shown(args[0].id)[1:-1]}, ...) must be an integer from 1 to {self.limits.lag}"
+            )
         return Lag(self.name(args[0]), steps)
 
 

@@ -95,7 +95,9 @@ def load_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Pat
 def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, header = read_tensors(path, "learned optimizer")
     if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {shown(header.get('format'))}, not {FORMAT!r}: not a learned optimizer")
+        raise CheckpointError(
+            f"{path} has format {shown(header.get('format'))}, not {FORMAT!r}: not a learned optimizer"
+        )
     return tensors, header
 
 

@@ -11,14 +11,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from closedform.lang import Kind, Memory, Program
+from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, shape_values
 from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
 from closedform.lang._lowering import lower
 from closedform.optim._native_build import NativeUnavailable, load
@@ -42,7 +42,9 @@ class _Call(ctypes.Structure):
         ("memory", ctypes.c_void_p),
         ("scalars", ctypes.c_void_p),
         ("sums", ctypes.c_void_p),
+        ("shapes", ctypes.c_void_p),
         ("t", ctypes.c_double),
+        ("total", ctypes.c_double),
         ("lr", ctypes.c_double),
         ("weight_decay", ctypes.c_double),
         ("sign", ctypes.c_double),
@@ -77,12 +79,15 @@ class Kernel:
         for dtype in (self.param, self.grad, self.state):
             if dtype not in DTYPES:
                 raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
+        if program.matrix_operators:
+            raise NativeUnavailable("the rule looks at rows, columns or whole matrices")
         plan = lower(program)
         if len(plan.nodes) > LARGEST_PLAN:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
         storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
         self.layout = layout(plan)
         self.reduces = self.layout.sums > 0
+        self.needs_shapes = program.merged.needs_shapes
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
@@ -101,12 +106,14 @@ class _Bound:
     Attributes:
         addresses: Of parameters and memory.
         grads: Addresses of gradients.
+        shapes: Whole shapes of the parameters, if the program reads them.
         sizes, strides: Of the parameters.
         arrays: Fields of the call.
     """
 
     addresses: list[int]
     grads: list[int]
+    shapes: list[tuple[int, ...]]
     sizes: list[int]
     strides: list[tuple[int, ...]]
     arrays: dict[str, ctypes.Array[Any]]
@@ -125,7 +132,7 @@ class Batch:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._bound = _Bound([], [], [], [], {})
+        self._bound = _Bound([], [], [], [], [], {})
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
@@ -138,6 +145,8 @@ class Batch:
         lr: float | Tensor,
         weight_decay: float = 0.0,
         *,
+        total_steps: int | None = None,
+        shapes: Sequence[Sequence[int]] | None = None,
         maximize: bool = False,
         seed: int = 0,
     ) -> None:
@@ -151,6 +160,8 @@ class Batch:
             t: Number of this step, from 1.
             lr: Learning rate (units of parameter per unit of update), a number or a scalar tensor.
             weight_decay: Decoupled weight decay (update per unit of parameter).
+            total_steps: T, if the program reads it.
+            shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
 
@@ -160,8 +171,9 @@ class Batch:
         keys = self.kernel.keys
         addresses = [param.data_ptr() for param in params]
         addresses += [memory[key].data_ptr() for memory in memories for key in keys]
-        if addresses != self._bound.addresses:
-            self._bound = self._bind(params, memories, addresses)
+        whole = [tuple(shape) for shape in shapes or [p.shape for p in params]] if self.kernel.needs_shapes else []
+        if addresses != self._bound.addresses or whole != self._bound.shapes:
+            self._bound = self._bind(params, memories, addresses, whole)
         bound, call = self._bound, self._call
         grads = self._fitting(params, grads)
         found = [grad.data_ptr() for grad in grads]
@@ -169,16 +181,22 @@ class Batch:
             bound.arrays["grads"][:] = found
             bound.grads = found
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
-        call.sign = -1.0 if maximize else 1.0
+        call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
         call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
         self.kernel.function(self._argument)
         if self.kernel.deep_rings:
             for memory in memories:
                 rotate(memory, self.kernel.deep_rings)
 
-    def _bind(self, params: Sequence[Tensor], memories: Sequence[Memory], addresses: list[int]) -> _Bound:
+    def _bind(
+        self,
+        params: Sequence[Tensor],
+        memories: Sequence[Memory],
+        addresses: list[int],
+        shapes: list[tuple[int, ...]],
+    ) -> _Bound:
         """Check the tensors and hand over their addresses and sizes."""
-        self._bound = _Bound([], [], [], [], {})  # should a check fail
+        self._bound = _Bound([], [], [], [], [], {})  # should a check fail
         self._check(params, memories)
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
@@ -191,11 +209,12 @@ class Batch:
             "memory": (ctypes.c_void_p * (count * shape.slots))(*addresses[count:]),
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
             "sums": (ctypes.c_double * (first[-1] * shape.sums))(),
+            "shapes": (ctypes.c_double * (len(shapes) * len(SHAPE_INPUTS)))(*chain(*map(shape_values, shapes))),
         }
         for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
-        return _Bound(addresses, [], sizes, [param.stride() for param in params], arrays)
+        return _Bound(addresses, [], shapes, sizes, [param.stride() for param in params], arrays)
 
     def _check(self, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
         for param, memory in zip(params, memories, strict=True):

@@ -10,6 +10,10 @@ from closedform._names import unknown_name_message
 from closedform.errors import RuleError
 
 FORMAT = "closedform.rule/1"
+"""Of rules that need nothing newer."""
+LATE_FORMAT = "closedform.rule/2"
+"""Of rules that read the horizon or a tensor's shape, use matrix operators, or begin with other states than zero."""
+FORMATS = (FORMAT, LATE_FORMAT)
 MOST_TEXT = 100_000
 """Characters of all expressions of a rule together."""
 
@@ -17,6 +21,7 @@ _Constant: TypeAlias = Annotated[float, Within(-1e300, 1e300)]
 _Formula: TypeAlias = Annotated[str, Text(MOST_TEXT, 1)]
 _SECTIONS: dict[str, tuple[str, Any]] = {
     "constants": ("constant", _Constant),
+    "init": ("init", _Formula),
     "state": ("state", _Formula),
     "where": ("where", _Formula),
 }
@@ -26,6 +31,7 @@ _ENTRIES: dict[str, Any] = {
     "name": Name,
     "lr": _Constant,
     "constants": Mapping[str, Any],
+    "init": Mapping[str, Any],
     "state": Mapping[str, Any],
     "where": Mapping[str, Any],
     "update": _Formula,
@@ -74,8 +80,9 @@ def checked(document: Any) -> dict[str, Any]:
 
 def _check_keys(document: Mapping[str, Any], place: str) -> None:
     found = document.get("format")
-    if found != FORMAT:
-        raise RuleError(f"{place}: format {shown(found)} cannot be read; this version of closedform reads {FORMAT!r}")
+    if found not in FORMATS:
+        readable = " and ".join(map(repr, FORMATS))
+        raise RuleError(f"{place}: format {shown(found)} cannot be read; this version of closedform reads {readable}")
     for key in _REQUIRED:
         if key not in document:
             raise RuleError(f'{place}: "{key}" is missing')

@@ -95,7 +95,9 @@ _LAYER: dict[str, Any] = {"task": Name, "name": Name, "shape": tuple[Count, ...]
 
 def _assemble(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Trajectories:
     parts = {name: parse_json(header.get(name, "null")) for name in ("columns", "provenance", "source")}
-    columns = tuple(_column(pair, f"columns[{k}]") for k, pair in enumerate(read(parts["columns"], _Columns, "columns")))
+    columns = tuple(
+        _column(pair, f"columns[{k}]") for k, pair in enumerate(read(parts["columns"], _Columns, "columns"))
+    )
     source: _Source = read(parts["source"], _Source, "source")
     _check_provenance(read(parts["provenance"], Mapping[str, Any], "provenance"))
     if not all(tensors["gradients"].shape):
