@@ -104,7 +104,7 @@ def parse_json(text: str, *, nan: bool = True) -> Any:
     return value
 
 
-def read(value: Any, kind: type[T] | Any, place: str = "") -> T:
+def read(value: Any, kind: Any, place: str = "") -> Any:
     """What a JSON value says, as a value of the type ``kind``.
 
     Args:
@@ -116,8 +116,7 @@ def read(value: Any, kind: type[T] | Any, place: str = "") -> T:
     Raises:
         Malformed: it does not fit.
     """
-    result: T = _reader(kind)(value, place)
-    return result
+    return _reader(kind)(value, place)
 
 
 @cache
@@ -214,9 +213,13 @@ def _mapping(key: Reader, inner: Reader, bound: Many) -> Reader:
     return read_mapping
 
 
-def _record(kind: Any) -> Reader:
+@cache
+def _entries(kind: Any) -> dict[str, Reader]:
     hints = get_type_hints(kind, include_extras=True)
-    readers = {entry.name: _reader(hints[entry.name]) for entry in fields(kind) if entry.init}
+    return {entry.name: _reader(hints[entry.name]) for entry in fields(kind) if entry.init}
+
+
+def _record(kind: Any) -> Reader:
     needed = [
         entry.name
         for entry in fields(kind)
@@ -224,6 +227,7 @@ def _record(kind: Any) -> Reader:
     ]
 
     def read_record(value: Any, place: str) -> Any:
+        readers = _entries(kind)  # not before: a kind may hold others of its own
         if not isinstance(value, dict):
             raise _misfit(place, f"an object with {', '.join(needed)}", value)
         if missing := [name for name in needed if name not in value]:

@@ -13,7 +13,7 @@ def constant_value(expr: Expr) -> float | None:
     """The value of an expression without names; None if it has any, or reduces over a tensor."""
     if isinstance(expr, Number):
         return expr.value
-    stack = [expr]
+    stack: list[Expr] = [expr]
     while stack:
         node = stack.pop()
         if isinstance(node, (Symbol, Lag)) or (isinstance(node, Apply) and OPERATORS[node.op].reduces):

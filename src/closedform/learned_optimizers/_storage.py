@@ -79,6 +79,16 @@ def load_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Pat
     """Fill a learned optimizer's meta-parameters in.
 
     Raises:
+        CheckpointError: as `check_weights`.
+    """
+    check_weights(l2o, tensors, path)
+    l2o.load_state_dict(dict(tensors))
+
+
+def check_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Check that tensors can be a learned optimizer's meta-parameters.
+
+    Raises:
         CheckpointError: names, shapes or types differ, or a number is not finite; ``path`` is named.
     """
     own = l2o.state_dict()
@@ -89,7 +99,6 @@ def load_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Pat
             raise CheckpointError(f"{path}: {key} is {_kind(value)}, but {l2o.name!r} has {_kind(own[key])}")
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path}: {key} holds numbers that are not finite; the file is of no use")
-    l2o.load_state_dict(dict(tensors))
 
 
 def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -103,7 +112,7 @@ def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _rebuild(path: Path, description: str, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:
     try:
-        options = dict(read(parse_json(description), Mapping[str, Any], "description"))
+        options: dict[str, Any] = dict(read(parse_json(description), Mapping[str, Any], "description"))
         name: str = read(options.pop("name", None), Name, "name")
         if name not in family:
             raise CheckpointError(f"{path} holds a learned optimizer {shown(name)}; known: {', '.join(sorted(family))}")

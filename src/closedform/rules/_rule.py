@@ -211,6 +211,7 @@ class Rule:
             results=found.get("results", {}),
         )
         _check_format(found["format"], rule.program, f'rule "{rule.name}"')
+        _check_finite(rule.program, f'rule "{rule.name}"')
         return rule
 
 
@@ -230,14 +231,20 @@ def _check_format(found: str, program: Program, place: str) -> None:
                     raise RuleError(f'{place}, {section} "{name}": this name is reserved in {LATE_FORMAT}')
 
 
+def _check_finite(program: Program, place: str) -> None:
+    """A file says no ``9**9**9**9*g``, which is infinite whatever g is."""
+    for section in ("init", "state", "where", "outputs"):
+        for name, expr in getattr(program, section).items():
+            if (part := nonfinite_constant(expr)) is not None:
+                where = name if section == "outputs" else f'{section} "{name}"'
+                raise RuleError(f"{place}, {where}: {shown(to_text(part))} is not finite")
+
+
 def _parse_at(place: str, text: str) -> Expr:
     try:
-        expr = parse(text)
+        return parse(text)
     except ExpressionError as error:
         raise ExpressionError(f"{place}: {error}") from None
-    if (part := nonfinite_constant(expr)) is not None:
-        raise ExpressionError(f"{place}: {shown(to_text(part))} is not finite")
-    return expr
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -76,9 +76,10 @@ class _Source:
     state: _Formulas
     where: _Formulas
     outputs: _Formulas
+    init: _Formulas = field(default_factory=dict)
 
     def program(self) -> Program:
-        sections = (self.state, self.where, self.outputs)
+        sections = (self.state, self.where, self.outputs, self.init)
         return Program(self.constants, *({name: parse(text) for name, text in one.items()} for one in sections))
 
 
@@ -95,9 +96,8 @@ _LAYER: dict[str, Any] = {"task": Name, "name": Name, "shape": tuple[Count, ...]
 
 def _assemble(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Trajectories:
     parts = {name: parse_json(header.get(name, "null")) for name in ("columns", "provenance", "source")}
-    columns = tuple(
-        _column(pair, f"columns[{k}]") for k, pair in enumerate(read(parts["columns"], _Columns, "columns"))
-    )
+    pairs: tuple[tuple[Any, ...], ...] = read(parts["columns"], _Columns, "columns")
+    columns = tuple(_column(pair, f"columns[{index}]") for index, pair in enumerate(pairs))
     source: _Source = read(parts["source"], _Source, "source")
     _check_provenance(read(parts["provenance"], Mapping[str, Any], "provenance"))
     if not all(tensors["gradients"].shape):
@@ -121,6 +121,7 @@ def _check_provenance(provenance: Mapping[str, Any]) -> None:
 
 
 def _program_document(program: Program) -> dict[str, dict[str, Any]]:
-    sections = {name: getattr(program, name) for name in ("state", "where", "outputs")}
+    names = ("state", "where", "outputs", *(["init"] if program.init else []))
+    sections = {name: getattr(program, name) for name in names}
     texts = {name: {key: to_text(expr) for key, expr in section.items()} for name, section in sections.items()}
     return {"constants": dict(program.constants), **texts}
