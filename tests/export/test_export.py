@@ -21,7 +21,7 @@ from closedform.lang import Program, Symbol, apply, parse
 from closedform.rules import library_names
 
 PYTHON_TARGETS = [name for name, row in EXPORTERS.items() if row.suffix == ".py"]
-ALLOWED = {"torch", "numpy", "math", "jax", "jax.numpy", "optax", "typing"}
+ALLOWED = {"torch", "numpy", "math", "jax", "jax.numpy", "optax", "typing", "warnings"}
 HOSTILE = [
     'adam"""\nimport os\nos.system("true")\n"""',
     "'''; raise SystemExit #",
