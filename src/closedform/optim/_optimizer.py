@@ -44,7 +44,7 @@ class RuleOptimizer(Optimizer):
     Args:
         params: Parameters, named parameters, or parameter groups. A group may set its own ``lr``, ``weight_decay``,
             ``maximize``, ``rule`` and ``total_steps``.
-        rule: A library name ("adam"), a path to a rule file, or a `Rule`; may be left out if every group brings its own.
+        rule: A library name ("adam"), a path to a rule file, or a `Rule`; not needed if every group has its own.
         lr: Learning rate (units of parameter per unit of update), a float or a scalar tensor; the rule's own default
             if None.
         weight_decay: Decoupled weight decay (update per unit of parameter).

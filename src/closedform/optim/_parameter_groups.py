@@ -40,21 +40,21 @@ def parameter_groups(
     vectors   biases, all parameters of normalisation layers, vectors, scalars          ``vectors``  none
     ========  ========================================================================  ===========  ============
 
-    An embedding is a table of vectors, of which a step touches few, and the output layer's rows belong to one class each:
-    as matrices they would be taken for what they are not (Jordan et al. 2024 give both to AdamW). An embedding is found
-    by its layer, or by "embed" in its name; the output layer is the last `torch.nn.Linear` of the model, also where it
-    shares the embedding's weight.
+    An embedding is a table of vectors, of which a step touches few, and the output layer's rows belong to one class
+    each: as matrices they would be taken for what they are not (Jordan et al. 2024 give both to AdamW). An embedding is
+    found by its layer, or by "embed" in its name; the output layer is the last `torch.nn.Linear` of the model, also
+    where it shares the embedding's weight.
 
     Args:
         model: The model.
         rule: Of matrices: a library name, a path to a rule file, or a `Rule`.
         vectors: Rule of tables and vectors; that of the matrices if None.
-        lr: Learning rate of the matrices (units of parameter per unit of update); if None, what `RuleOptimizer` is given,
-            or else the rule's own.
+        lr: Learning rate of the matrices (units of parameter per unit of update); if None, what `RuleOptimizer` is
+            given, or else the rule's own.
         vectors_lr: Learning rate of tables and vectors, in the same way.
-        weight_decay: Decoupled weight decay of matrices and tables (update per unit of parameter). A rule with a constant
-            ``weight_decay`` of its own, such as AdamW, gives that up for it. If None: what `RuleOptimizer` is given and
-            the rule's own constant. Vectors have none in any case.
+        weight_decay: Decoupled weight decay of matrices and tables (update per unit of parameter). A rule with a
+            constant ``weight_decay`` of its own, such as AdamW, gives that up for it. If None: what `RuleOptimizer` is
+            given, and the rule's own constant. Vectors have none in any case.
         heads: Names of the output layers, or their first parts ("head" stands for "head.weight"), if they are not the
             last linear layer; () if there is none.
 
