@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from closedform.lang import OPERATORS, Expr, Lag, Number, Program, Symbol, apply
+from closedform.lang import OPERATORS, Expr, Lag, Number, Program, Symbol, apply, parse
 
 NAMES = ("g", "w", "a", "b")
 ELEMENTWISE = [row for row in OPERATORS.values() if not row.reduces]
@@ -70,3 +70,36 @@ programs = st.builds(
     ),
 )
 """Random rules of two states, with lags of inputs, states and named values."""
+
+
+def _with_gradient(expr: Expr) -> Expr:
+    """It varies over the tensor, whatever the expression is."""
+    return apply("mul", Symbol("g"), _bounded(expr))
+
+
+_LATE_LEAVES = (
+    "progress; T/100; 1/numel; ndim; 1/fan_in; 1/fan_out; p; q; prev(q); lag(p, 3); m; v; g; prev(m); lag(g, 2); "
+    "row_mean(g); col_mean(m); row_mean(g*p); norm(p); mean(q); rms(row_mean(w)); "
+    "orthogonalise(m); orthogonalise(g*p); orthogonalise(col_mean(g))"
+).split("; ")
+_LATE = st.sampled_from([parse(text) for text in _LATE_LEAVES])
+late_programs = st.builds(
+    lambda m, row, column, begun, update: Program(
+        {"a": 0.9, "b": 0.3},
+        {
+            "m": apply("add", apply("mul", Symbol("a"), Symbol("m")), apply("mul", Number(0.1), _bounded(m))),
+            "v": apply("add", apply("mul", Number(0.95), Symbol("v")), apply("square", _bounded(m))),
+            "p": apply("add", apply("mul", Symbol("b"), Symbol("p")), apply("row_mean", row)),
+            "q": apply("add", apply("mul", Symbol("b"), Symbol("q")), apply("col_mean", column)),
+        },
+        {},
+        {"update": _bounded(update)},
+        {"m": _bounded(begun), "q": parse("col_mean(square(g))")},
+    ),
+    smooth_expressions(("g", "w", "v", "progress")).map(_with_gradient),
+    smooth_expressions(("g", "w")).map(_with_gradient),
+    smooth_expressions(("g", "m")).map(_with_gradient),
+    smooth_expressions(("g", "w", "fan_in")),
+    expressions([OPERATORS[name] for name in SMOOTH], _LATE, 8),
+)
+"""Random rules of level 2: the horizon, shapes, rows and columns, matrices, initial states."""

@@ -8,7 +8,17 @@ import closedform
 
 TOP = {
     *("__version__", "Evaluation", "HallOfFame", "LearnedOptimizer", "MetaTrainConfig", "Rule", "RuleOptimizer"),
-    *("SymbolicOptimizer", "Task", "Trajectories", "TruncatedBPTT", "distill", "evaluate", "explain", "load_rule"),
+    *(
+        "SymbolicOptimizer",
+        "Task",
+        "TaskDistribution",
+        "Trajectories",
+        "TruncatedBPTT",
+        "distill",
+        "evaluate",
+        "explain",
+        "load_rule",
+    ),
     *("meta_train", "meta_tune", "record", "save_rule"),
     *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
     *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),

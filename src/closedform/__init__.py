@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from closedform.rules import load_rule as load_rule
     from closedform.rules import save_rule as save_rule
     from closedform.tasks import Task as Task
+    from closedform.tasks.distribution import TaskDistribution as TaskDistribution
     from closedform.trajectories import Trajectories as Trajectories
     from closedform.trajectories import record as record
 
@@ -44,6 +45,7 @@ _EXPORTS = {
     "RuleOptimizer": "optim",
     "SymbolicOptimizer": "learned_optimizers",
     "Task": "tasks",
+    "TaskDistribution": "tasks.distribution",
     "Trajectories": "trajectories",
     "TruncatedBPTT": "meta_training",
     "distill": "distillation",

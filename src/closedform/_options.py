@@ -1,4 +1,7 @@
-"""Check the values of options: one line that says what a value must be."""
+"""Check the values of options: one line that says what a value must be.
+
+Every count, seed and number that a caller passes in goes through here, whatever package the option belongs to.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,20 @@ import math
 
 from closedform.errors import OptionError
 
+LARGEST_SEED = 2**63 - 1
+"""Generators of torch and numpy alike take seeds up to this one."""
 
-def check_count(option: str, value: object, least: int = 1) -> None:
-    """Raise OptionError unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{option} must be a whole number of at least {least}, not {value!r}")
+
+def check_count(option: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise OptionError unless ``value`` is a whole number from ``least`` to ``most`` (None: without end)."""
+    if not _is_whole(value) or value < least or (most is not None and value > most):  # type: ignore[operator]
+        extent = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise OptionError(f"{option} must be a whole number {extent}, not {value!r}")
+
+
+def check_seed(option: str, value: object) -> None:
+    """Raise OptionError unless ``value`` can seed a generator."""
+    check_count(option, value, 0, LARGEST_SEED)
 
 
 def check_number(option: str, value: object, least: float) -> None:
@@ -25,6 +37,24 @@ def check_positive(option: str, value: object) -> None:
         raise OptionError(f"{option} must be a finite number above 0, not {value!r}")
 
 
+def check_share(option: str, value: object, *, zero: bool = False, one: bool = False) -> None:
+    """Raise OptionError unless ``value`` lies between 0 and 1; the ends count where ``zero`` and ``one`` say so."""
+    inside = _is_number(value) and (0 < value < 1 or (zero and value == 0) or (one and value == 1))  # type: ignore[operator]
+    if not inside:
+        ends = {(True, True): ", both included", (True, False): " or 0", (False, True): " or 1"}.get((zero, one), "")
+        raise OptionError(f"{option} must be a share between 0 and 1{ends}, not {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    """Whether ``value`` is a whole number; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_number(value: object) -> bool:
     """Whether ``value`` is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False

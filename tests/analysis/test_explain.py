@@ -35,5 +35,5 @@ def test_adam_adapts_to_the_scale() -> None:
 def test_bad_input() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'adam'"):
         explain("adamm")
-    with pytest.raises(OptionError, match="at least one"):
+    with pytest.raises(OptionError, match="lags must be a whole number of at least 1"):
         explain("adam", lags=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,10 +107,11 @@ write("1,0.9,x0", '3,0.25,"spow(x0, 2.0)"', "5,0.01,(x0 * 2.0) ^ 2.0", "7,NaN,x1
 def test_a_search_past_its_time_is_ended_with_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("closedform.distillation._pysr.GRACE", 0.5)
     monkeypatch.setattr("closedform.distillation._pysr.POLL", 0.1)
-    backend = stand_in(tmp_path, 'write("1,0.5,x1")\ntime.sleep(60)')
-    start = time.monotonic()
-    found = list(backend.search(columns(), columns()["m_1"], CONFIG, start + 1))
-    assert time.monotonic() - start < 20
+    noted = tmp_path / "process"
+    body = f"import os\nPath({str(noted)!r}).write_text(str(os.getpid()))\nwrite('1,0.5,x1')\ntime.sleep(3600)"
+    found = list(stand_in(tmp_path, body).search(columns(), columns()["m_1"], CONFIG, time.monotonic() + 1))
+    with pytest.raises(ProcessLookupError):  # it has been ended, though it would have slept on
+        os.kill(int(noted.read_text()), 0)
     assert to_text(found[-1].front[0]).startswith("m_1 ")
     assert found[0].error == 0.5
 

@@ -237,8 +237,8 @@ def test_progress_counts_up_to_the_total(bowl: Any) -> None:
         ({"tasks": []}, errors.OptionError, "at least one task"),
         ({"tasks": ["quadratik"]}, errors.UnknownNameError, "did you mean 'quadratic'"),
         ({"tasks": ["quadratic", "quadratic"]}, errors.OptionError, "same name"),
-        ({"seeds": 0}, errors.OptionError, "seeds must be 1 or more"),
-        ({"steps": 0}, errors.OptionError, "steps must be 1 or more"),
+        ({"seeds": 0}, errors.OptionError, "seeds must be a whole number of at least 1"),
+        ({"steps": 0}, errors.OptionError, "steps must be a whole number of at least 1"),
         ({"optimizers": {"adam": at(0.1)}, "baselines": ("adam",)}, errors.OptionError, "has the name of a baseline"),
     ],
 )

@@ -176,6 +176,20 @@ def test_report_is_written(whole: ReportData, html: str, tmp_path: Path) -> None
         write_report(tmp_path / "file" / "report.html", ReportData(rule=BEFORE))
 
 
+def test_several_tasks_are_put_together() -> None:
+    options = EvaluationOptions(workers=1, tuning_seeds=1, tail=5, resamples=199)
+    optimizers = {"mine": load_rule("lion"), "wild": dataclasses.replace(load_rule("sgd"), lr=1e20)}
+    names = ["quadratic", "quadratic-10"]
+    found = evaluate(optimizers, names, steps=25, seeds=2, baselines=("sgd",), options=options)
+    page = Page(report_html(ReportData(evaluation=found)))
+    assert page.sections == ["comparison", "all-tasks", "learning-rates"]
+    assert any(text.startswith("Performance profile") and "SGD is best on 100%" in text for text in page.pictures)
+    html = report_html(ReportData(evaluation=found))
+    assert ">untuned<" in html
+    assert ">100 (quadratic)<" in html
+    assert ">1.00 [1.00, 1.00]<" in html
+
+
 # --------------------------------------------------------------------------------------------------------- headline
 
 

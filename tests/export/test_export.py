@@ -163,7 +163,10 @@ def test_the_documentation_lists_the_targets() -> None:
 def test_latex_has_every_equation_and_constant(name: str) -> None:
     rule, text = load_rule(name), export(name, "latex")
     equations = text.split(r"\begin{aligned}")[1].split(r"\end{aligned}")[0]
-    assert equations.count("&=") == len(rule.program.live.state) + len(rule.program.live.where) + 2
+    assert (
+        equations.count("&=")
+        == len(rule.program.live.state) + len(rule.program.live.where) + len(rule.program.init) + 2
+    )
     for constant, value in rule.constants.items():
         assert re.search(rf"\\texttt\{{{re.escape(constant.replace('_', chr(92) + '_'))}\}} & \$", text), (
             constant,

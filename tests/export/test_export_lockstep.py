@@ -7,7 +7,7 @@ import pytest
 import torch
 from export_rules import RULES, all_programs
 from hypothesis import given, settings
-from strategies import programs
+from strategies import late_programs, programs
 
 from closedform import Rule, RuleOptimizer, load_rule
 from closedform.export import export
@@ -15,6 +15,7 @@ from closedform.rules import library_names
 
 SHAPES = [(), (2, 3, 2)]
 STEPS = 20
+HORIZON = 15
 
 
 def parameters(dtype=torch.float64, shapes=SHAPES) -> list[torch.nn.Parameter]:
@@ -49,8 +50,9 @@ def assert_same_state(found, expected, **tolerances) -> None:
 
 def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, **options) -> None:
     ours, theirs = parameters(dtype), parameters(dtype)
-    reference = RuleOptimizer(ours, rule, foreach=False, **options)
-    exported = optimizer_class(load(export(rule, "python")))(theirs, **options)
+    horizon = {"total_steps": HORIZON} if rule.needs_total_steps else {}
+    reference = RuleOptimizer(ours, rule, foreach=False, **options, **horizon)
+    exported = optimizer_class(load(export(rule, "python")))(theirs, **options, **horizon)
     advance(reference, ours)
     advance(exported, theirs)
     for a, b in zip(theirs, ours, strict=True):
@@ -63,13 +65,14 @@ def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13) -> None:
     """Where numpy has numbers: the sign of NaN is NaN there, and 0 in torch."""
     module = load(export(rule, "numpy"))
     params = parameters()
-    reference = RuleOptimizer(params, rule, lr=0.01, foreach=False)
+    horizon = [HORIZON] if rule.needs_total_steps else []
+    reference = RuleOptimizer(params, rule, lr=0.01, foreach=False, total_steps=HORIZON)
     arrays = [param.detach().numpy().copy() for param in params]
     states = [module.init(w) for w in arrays]
     with np.errstate(all="ignore"):
         for seed in range(STEPS):
             for index, g in enumerate(gradients(seed, params)):
-                result, states[index] = module.update(g.numpy(), arrays[index], states[index])
+                result, states[index] = module.update(g.numpy(), arrays[index], states[index], *horizon)
                 assert np.shape(result) == arrays[index].shape
                 arrays[index] = arrays[index] + 0.01 * result
     advance(reference, params)
@@ -110,6 +113,22 @@ def test_other_types(load, name: str, dtype: torch.dtype) -> None:
 def test_random_rules(load, program) -> None:
     check_torch(load, Rule("random", program, lr=0.1))
     check_numpy(load, Rule("random", program, lr=0.1))
+
+
+@settings(max_examples=25)
+@pytest.mark.filterwarnings("ignore:step")
+@given(program=late_programs)
+def test_random_rules_of_format_2(load, program) -> None:
+    check_torch(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
+    check_numpy(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
+
+
+def test_a_horizon_is_asked_for(load) -> None:
+    kind = optimizer_class(load(export(Rule.parse("annealed", "-(1 - progress)*g"), "python")))
+    with pytest.raises(TypeError, match="total_steps"):
+        kind([torch.nn.Parameter(torch.ones(2))])
+    with pytest.raises(ValueError, match="total_steps must be 1 or more"):
+        kind([torch.nn.Parameter(torch.ones(2))], total_steps=0)
 
 
 @settings(max_examples=40)

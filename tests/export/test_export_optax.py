@@ -7,10 +7,11 @@ import pytest
 import torch
 from export_rules import RULES, all_programs
 from hypothesis import given, settings
-from strategies import programs
+from strategies import late_programs, programs
 
 from closedform import Rule, RuleOptimizer, load_rule
 from closedform.export import export
+from closedform.export._dialects import JAX
 from closedform.rules import library_names
 
 jax = pytest.importorskip("jax", reason="the optax export is tested where optax is: pip install 'closedform[optax]'")
@@ -18,6 +19,7 @@ optax = pytest.importorskip("optax", reason="pip install 'closedform[optax]'")
 
 SHAPES = {"matrix": (3, 4), "number": ()}
 STEPS = 20
+HORIZON = 15
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +33,8 @@ def make(load, rule: Rule, **options):
     module = load(export(rule, "optax"))
     (name,) = (
         set(vars(module))
-        - {"State", "wide", "one_step", "NamedTuple", "jax", "jnp", "optax"}
-        - {key for key in vars(module) if key.startswith("__") or key in ("norm", "rms", "spow")}
+        - {"State", "wide", "one_step", "NamedTuple", "jax", "jnp", "optax", "math"}
+        - {key for key in vars(module) if key.startswith("__") or key in JAX.helpers}
     )
     return getattr(module, name)(**options)
 
@@ -53,6 +55,7 @@ def reference(rule: Rule, dtype=np.float64, **options) -> tuple[dict[str, torch.
 
 
 def check(load, rule: Rule, dtype=np.float64, rtol: float = 1e-11, atol: float = 1e-13, **options) -> None:
+    options |= {"total_steps": HORIZON} if rule.needs_total_steps else {}
     optimizer = make(load, rule, **options)
     params = jax.tree.map(jax.numpy.asarray, arrays(99, dtype))
     state = optimizer.init(params)
@@ -92,6 +95,13 @@ def test_library_rules_in_single_precision(load, name: str) -> None:
 @given(program=programs)
 def test_random_rules(load, program) -> None:
     check(load, Rule("random", program, lr=0.1))
+
+
+@settings(max_examples=8)
+@pytest.mark.filterwarnings("ignore:step")
+@given(program=late_programs)
+def test_random_rules_of_format_2(load, program) -> None:
+    check(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
 
 
 @settings(max_examples=8)

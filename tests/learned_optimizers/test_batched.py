@@ -43,7 +43,7 @@ def _stack(states: list[State]) -> State:
 
 def _assert_equal(step: UpdateFunction, alone: list[UpdateFunction], l2o: LearnedOptimizer, inputs: Tensor) -> None:
     w = inputs[0]
-    states = [l2o.init_state(row, SHAPES) for row in w]
+    states = [l2o.init_state(row, SHAPES, 10) for row in w]
     together = _stack(states)
     for g in inputs[1:]:
         updates, together = step(g, w, together)
@@ -87,10 +87,10 @@ def test_gradients_through_stacked_meta_parameters(l2o: LearnedOptimizer, genera
     for value in stacked.values():
         value.requires_grad_()
     g, w = _inputs(generator)[:2]
-    update, _ = l2o.bind_stacked(stacked)(g, w, _stack([l2o.init_state(row, SHAPES) for row in w]))
+    update, _ = l2o.bind_stacked(stacked)(g, w, _stack([l2o.init_state(row, SHAPES, 10) for row in w]))
     together = torch.autograd.grad(update.sum(), list(stacked.values()))
     for row in range(K):
-        alone = l2o.update(g[row], w[row], l2o.init_state(w[row], SHAPES))[0].sum()
+        alone = l2o.update(g[row], w[row], l2o.init_state(w[row], SHAPES, 10))[0].sum()
         expected = torch.autograd.grad(alone, list(l2o.parameters()))
         for ours, theirs in zip(together, expected, strict=True):
             torch.testing.assert_close(ours[row], theirs, rtol=1e-4, atol=1e-5)

@@ -26,7 +26,7 @@ def test_shapes_types_and_purity(l2o: LearnedOptimizer, dtype: torch.dtype, gene
     if not isinstance(l2o, SymbolicOptimizer):
         l2o = l2o.to(dtype)
     g, w = torch.randn(2, 12, generator=generator).to(dtype)
-    state = l2o.init_state(w, (5, 7))
+    state = l2o.init_state(w, (5, 7), 10)
     assert all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
     inputs = {"g": g, "w": w, **state}
     before = {key: value.clone() for key, value in inputs.items()}
@@ -44,20 +44,24 @@ def test_shapes_types_and_purity(l2o: LearnedOptimizer, dtype: torch.dtype, gene
 def test_does_not_depend_on_the_order_of_parameters(l2o: LearnedOptimizer, generator: torch.Generator) -> None:
     g, w = torch.randn(2, 12, generator=generator)
     order = torch.randperm(12, generator=generator)
-    update, _ = l2o.update(g, w, l2o.init_state(w))
-    shuffled, _ = l2o.update(g[order], w[order], l2o.init_state(w[order]))
+    update, _ = l2o.update(g, w, l2o.init_state(w, None, 10))
+    shuffled, _ = l2o.update(g[order], w[order], l2o.init_state(w[order], None, 10))
     torch.testing.assert_close(shuffled, update[order])
 
 
 def test_state_cost_is_what_it_keeps(l2o: LearnedOptimizer) -> None:
     w = torch.zeros(13)
-    kept = sum(value.numel() for key, value in l2o.init_state(w).items() if value.dim() and key != "sizes")
+    kept = sum(
+        value.numel()
+        for key, value in l2o.init_state(w, None, 10).items()
+        if value.dim() and key not in ("sizes", "unsized")
+    )
     assert kept == 13 * l2o.state_cost
 
 
 def test_meta_parameters_get_gradients(l2o: LearnedOptimizer, generator: torch.Generator) -> None:
     g, w = torch.randn(2, 12, generator=generator)
-    state = l2o.init_state(w)
+    state = l2o.init_state(w, None, 10)
     for _ in range(3):
         update, state = l2o.update(g, w, state)
     grads = torch.autograd.grad(update.sum(), list(l2o.parameters()))

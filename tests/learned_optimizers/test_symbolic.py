@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from strategies import late_programs
 
-from closedform.errors import UnknownNameError
-from closedform.lang import to_text
+from closedform.errors import OptionError, UnknownNameError
+from closedform.lang import Program, horizon_inputs, initial_memory, parse, shape_inputs, step, to_text
 from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles, lift_literals
+from closedform.learned_optimizers._plan import Plan, segment_reduce, segment_shapes
 from closedform.rules import Rule, library_names, load_rule
 
 
@@ -134,3 +138,97 @@ def test_features_are_the_columns_that_the_update_reads() -> None:
     assert SymbolicOptimizer(load_rule("adam")).features == ("g",)
     rule = Rule.parse("x", "-m_tilde", where={"m_tilde": "tanh(g)"})
     assert SymbolicOptimizer(rule).features == ("m_tilde",)
+
+
+def _tensors(w: torch.Tensor, shapes: tuple) -> list[torch.Tensor]:
+    return [part.reshape(shape) for part, shape in zip(w.split([math.prod(s) for s in shapes]), shapes, strict=True)]
+
+
+@settings(max_examples=25)
+@given(late_programs)
+def test_rules_that_look_at_shapes_equal_the_interpreter_on_each_tensor(program: Program) -> None:
+    shapes, total = ((4, 3), (5,), (2, 3, 2), (), (3, 4)), 4
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(42, generator=generator, dtype=torch.float64)
+    l2o = SymbolicOptimizer(Rule("random", program, 0.1))
+    state = l2o.init_state(w, shapes, total_steps=total)
+    memories = [initial_memory(program, part) for part in _tensors(w, shapes)]
+    for t in range(1, 6):
+        g = torch.randn(42, generator=generator, dtype=torch.float64)
+        update, state = l2o.update(g, w, state)
+        now = torch.tensor(float(t), dtype=torch.float64)
+        expected = []
+        for index, (part, own) in enumerate(zip(_tensors(g, shapes), _tensors(w, shapes), strict=True)):
+            inputs = {"g": part, "w": own, "t": now, **horizon_inputs(now, total), **shape_inputs(part.shape)}
+            outputs, memories[index] = step(program, inputs, memories[index])
+            expected.append(0.1 * outputs["update"].expand_as(part).reshape(-1))
+        torch.testing.assert_close(update, torch.cat(expected), rtol=1e-9, atol=1e-11, equal_nan=True)
+        w = w + update
+
+
+def test_populations_have_constants_and_values_in_rows(generator: torch.Generator) -> None:
+    shapes = ((4, 3), (5,))
+    program = Program(
+        {"a": 0.5},
+        {"m": parse("a*m + g"), "r": parse("a*r + row_mean(square(g))")},
+        {},
+        {"update": parse("orthogonalise(m)*fan_in**a/sqrt(r) + col_mean(w)*norm(g)")},
+        {"m": parse("w")},
+    )
+    g, w = torch.randn(2, 3, 17, generator=generator, dtype=torch.float64)
+    a = torch.tensor([[0.1], [0.5], [0.9]], dtype=torch.float64)
+    shape = segment_shapes(shapes, torch.float64, torch.device("cpu"))
+
+    def two_steps(constant: torch.Tensor, g: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        bound, memory = Plan(program).bind({"a": constant}), {"m": torch.zeros_like(w), "r": torch.zeros_like(w)}
+        for t in (1.0, 2.0):
+            inputs = {"g": g, "w": w, "t": torch.tensor(t, dtype=torch.float64), **shape}
+            outputs, memory = bound(inputs, memory, segment_reduce(shapes))
+        return outputs["update"]
+
+    alone = torch.stack([two_steps(a[k, 0], g[k], w[k]) for k in range(3)])
+    torch.testing.assert_close(two_steps(a, g, w), alone)
+
+
+def test_side_by_side_with_a_horizon_and_shapes(generator: torch.Generator) -> None:
+    rule = Rule.parse("x", "-(1 - progress)*orthogonalise(m)/fan_in", state={"m": "0.9*m + g"}, init={"m": "w"})
+    l2o, shapes = SymbolicOptimizer(rule), ((4, 3), (5,))
+    g, w = torch.randn(2, 3, 17, generator=generator)
+    states = [l2o.init_state(w[k], shapes, total_steps=10 + k) for k in range(3)]
+    stacked = {key: torch.stack([state[key] for state in states]) for key in states[0]}
+    together, after = l2o.bind_side_by_side()(g, w, stacked)
+    for k in range(3):
+        torch.testing.assert_close(together[k], l2o.update(g[k], w[k], states[k])[0])
+    assert after["T"].tolist() == [10.0, 11.0, 12.0]
+
+
+def test_a_horizon_that_is_needed_must_be_given() -> None:
+    l2o = SymbolicOptimizer(Rule.parse("annealed", "-(1 - progress)*g"))
+    for total in (None, 0):
+        with pytest.raises(OptionError, match=r'rule "annealed" reads the horizon'):
+            l2o.init_state(torch.ones(2), total_steps=total)
+    assert "T" not in SymbolicOptimizer(load_rule("adam")).init_state(torch.ones(2), total_steps=5)
+
+
+def test_derivatives_through_matrix_operators(generator: torch.Generator) -> None:
+    rule = Rule.parse(
+        "x",
+        "-a*orthogonalise(m)/sqrt(r + 0.1) - progress**b*col_mean(m)",
+        state={"m": "beta*m + g", "r": "beta*r + row_mean(square(g))"},
+        constants={"a": 0.4, "b": 0.5, "beta": 0.9},
+    )
+    l2o = SymbolicOptimizer(rule)
+    gradients = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+
+    def last_point(coordinates: torch.Tensor) -> torch.Tensor:
+        w = torch.ones(8, dtype=torch.float64)
+        state = l2o.init_state(w, [(2, 3), 2], total_steps=3)
+        for g in gradients:
+            update, state = torch.func.functional_call(l2o, {"coordinates": coordinates}, (g, w, state))
+            w = w + update
+        return w
+
+    start = 0.3 * torch.randn(len(l2o.trainable), generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(last_point, start.requires_grad_())
+    zeros = l2o.update(torch.zeros(8), torch.ones(8), l2o.init_state(torch.ones(8), [(2, 3), 2], total_steps=3))[0]
+    assert torch.isfinite(torch.autograd.grad(zeros.sum(), l2o.coordinates)[0]).all()

@@ -21,6 +21,7 @@ from closedform.meta_training import (
     meta_train,
 )
 from closedform.meta_training._episodes import training_episode, validation_groups
+from closedform.meta_training._task_source import TaskList
 from closedform.meta_training._trainer import Trainer
 
 CONFIG = MetaTrainConfig(
@@ -74,7 +75,7 @@ def test_resumed_run_is_the_uninterrupted_run(estimator: Estimator, tmp_path: Pa
 
 def test_a_slot_runs_its_optimizees_in_step_on_one_task() -> None:
     for slot in range(4):
-        episode = training_episode(_network(), _tasks(), CONFIG, slot, 2)
+        episode = training_episode(_network(), TaskList(_tasks()), CONFIG, slot, 2)
         assert episode.horizon == 20
         carry, size = episode.carry, _tasks()[episode.task].size
         assert carry.w.shape == carry.gradient.shape == (3, size)
@@ -85,11 +86,11 @@ def test_a_slot_runs_its_optimizees_in_step_on_one_task() -> None:
 
 def test_episodes_depend_on_slot_and_number_alone() -> None:
     for slot, number in ((0, 1), (1, 1), (1, 2), (3, 2)):
-        first, again = (training_episode(_network(), _tasks(), CONFIG, slot, number) for _ in range(2))
+        first, again = (training_episode(_network(), TaskList(_tasks()), CONFIG, slot, number) for _ in range(2))
         assert torch.equal(first.carry.w, again.carry.w)
         assert (first.slot, first.number) == (slot, number)
     starts = {
-        tuple(training_episode(_network(), _tasks()[:1], CONFIG, slot, number).carry.w.flatten().tolist())
+        tuple(training_episode(_network(), TaskList(_tasks()[:1]), CONFIG, slot, number).carry.w.flatten().tolist())
         for slot in range(3)
         for number in (1, 2, 3)
     }
@@ -99,7 +100,7 @@ def test_episodes_depend_on_slot_and_number_alone() -> None:
 def test_slots_are_spread_over_the_horizon() -> None:
     """All but the first begin with a shorter episode, of any length; later ones are whole."""
     config = replace(CONFIG, batch=60, side_by_side=1)
-    first = [training_episode(_network(), _tasks(), config, slot, 1).horizon for slot in range(60)]
+    first = [training_episode(_network(), TaskList(_tasks()), config, slot, 1).horizon for slot in range(60)]
     assert first[0] == 20
     assert min(first) <= 3
     assert max(first) >= 18

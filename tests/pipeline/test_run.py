@@ -87,11 +87,12 @@ def test_killed_runs_resume_to_the_same_rule(finished, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     checkpoint = tmp_path / "run" / "meta_training" / "checkpoint.safetensors"
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert checkpoint.exists()
     done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from closedform.errors import RuleError, UnknownNameError
-from closedform.rules import FORMAT, Rule, library_names, load_rule, save_rule
+from closedform.rules import FORMAT, LATE_FORMAT, Rule, library_names, load_rule, save_rule
 
 ADAM = json.loads(load_rule("adam").to_json())
 
@@ -59,7 +59,7 @@ def test_with_constants() -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (changed(format="closedform.rule/2"), r"format 'closedform.rule/2' cannot be read"),
+        (changed(format="closedform.rule/3"), r"format 'closedform.rule/3' cannot be read"),
         (changed(format=None), "format None"),
         (changed(name=None), 'needs a "name"'),
         (changed(update=None), '"update" is missing'),
@@ -119,6 +119,38 @@ def test_hub_rules_say_what_is_missing(monkeypatch, tmp_path) -> None:
     assert load_rule("hub:somebody/rule") == load_rule("lion")
     with pytest.raises(RuleError, match="cannot fetch"):
         load_rule("hub:nobody/none")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"update": "-progress*g"},
+        {"update": "-g/fan_in"},
+        {"update": "-row_mean(g)"},
+        {"update": "-m", "state": {"m": "m + g"}, "init": {"m": "w"}},
+    ],
+)
+def test_what_is_new_is_of_format_2(entries) -> None:
+    rule = Rule.parse("new", **entries)
+    text = rule.to_json()
+    document = json.loads(text)
+    assert document["format"] == LATE_FORMAT
+    assert Rule.from_json(text) == rule
+    assert Rule.from_json(text).to_json() == text
+    assert rule.latex().startswith(r"\begin{aligned}")
+    with pytest.raises(RuleError, match='\'closedform.rule/1\' has no .*; say "format": "closedform.rule/2"'):
+        Rule.from_json(json.dumps({**document, "format": FORMAT}))
+
+
+def test_own_names_of_format_1_keep_their_meaning() -> None:
+    document = {"format": FORMAT, "name": "own", "update": "-T*numel", "constants": {"T": 2.0}, "where": {"numel": "g"}}
+    rule = Rule.from_json(json.dumps(document))
+    assert not rule.needs_total_steps
+    assert json.loads(rule.to_json())["format"] == FORMAT
+    with pytest.raises(RuleError, match='constants "T": this name is reserved in closedform.rule/2'):
+        Rule.from_json(json.dumps({**document, "format": LATE_FORMAT}))
+    plain = Rule.from_json(json.dumps({"format": LATE_FORMAT, "name": "plain", "update": "-g"}))
+    assert json.loads(plain.to_json())["format"] == FORMAT
 
 
 def test_format_is_stated() -> None:

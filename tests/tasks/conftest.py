@@ -7,34 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from stand_in import StandIn
 
 from closedform import tasks
 from closedform.tasks import _data_files
 from closedform.tasks._image_task import ImageTask
-from closedform.tasks._images import Images, ImageSource, halves
 
 CHEAP = {"batch_size": 6, "width": 8, "window": 12}
 """Options that make a task cheap, where it has them. The code is that of the task as it is."""
-
-
-class StandIn(ImageSource):
-    """Random images in place of a set of the same shape and classes, which is large, or not on this machine."""
-
-    data = "random"
-    reference = "random"
-
-    def __init__(self, like: ImageSource) -> None:
-        self.shape, self.classes = like.shape, like.classes
-
-    def available(self) -> None:
-        return None
-
-    def load(self) -> Images:
-        generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(256, (60, self.pixels), generator=generator).to(torch.uint8)
-        labels = torch.randint(self.classes, (60,), generator=generator)
-        return Images(pixels, labels, 255.0, {**halves(48), "test": torch.arange(48, 60)})
 
 
 def cheap_task(name: str) -> tasks.Task:

@@ -205,7 +205,7 @@ def test_unusable_device_or_dtype_is_refused() -> None:
 
 
 def test_unknown_depth_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="unknown depth '19': .*known: 101, 152, 18, 34, 50"):
+    with pytest.raises(UnknownNameError, match="unknown depth '19': .*known: 10, 101, 152, 18, 34, 50"):
         tasks.TASKS["resnet18-cifar10"](depth=19)
 
 
@@ -237,6 +237,14 @@ def test_unknown_task_suggests_the_nearest() -> None:
         ("resnet18-cifar10", {"batch_size": 1}, "batch_size with batch normalisation must be .* at least 2, not 1"),
         ("mobilenetv2-cifar10", {"width": 1.5}, "width must be a whole number"),
         ("transformer-python", {"heads": 5}, "width must be a multiple of heads, which is 5, not 64"),
+        ("vit-fashion-mnist", {"heads": 5}, "width must be a multiple of heads, which is 5, not 64"),
+        ("vit-fashion-mnist", {"patch": 5}, "patch must divide the image's 28 rows and 28 columns, not 5"),
+        ("fine-tuning-fashion-mnist", {"past_lr": 0}, "past_lr must be a finite number above 0, not 0"),
+        ("burgers", {"batch_size": 3}, "batch_size must be a whole number of at least 4, not 3"),
+        ("burgers", {"viscosity": 0}, "viscosity must be a finite number above 0"),
+        ("implicit-image", {"frequency": -1}, "frequency must be a finite number above 0"),
+        ("factorisation", {"rank": 0}, "rank must be a whole number"),
+        ("deep-linear", {"noise": -1}, "noise must be a finite number of at least 0"),
         ("gru-python", {"window": 0}, "window must be a whole number"),
         ("lasso", {"nonzeros": 51}, "nonzeros must be at most dim, which is 50, not 51"),
         ("lasso", {"penalty": 0}, "penalty must be a finite number of at least 0.0001, not 0"),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform.errors import OptionError
+from closedform._options import check_count, check_seed
 from closedform.lang import Kind, initial_memory, memory_kinds, step, to_text
 from closedform.rules import Rule, load_rule
 
@@ -77,10 +77,11 @@ def explain(rule: Rule | str | Path, *, lags: int = 20, samples: int = 2048, see
 
     Raises:
         RuleError, UnknownNameError: the rule cannot be loaded.
-        OptionError: fewer than one lag or sample.
+        OptionError: ``lags``, ``samples`` or ``seed`` makes no sense.
     """
-    if lags < 1 or samples < 1:
-        raise OptionError("explain needs at least one lag and one sample")
+    check_count("lags", lags)
+    check_count("samples", samples)
+    check_seed("seed", seed)
     rule = load_rule(rule)
     program = rule.program.merged
     probe = _Probe(rule, samples, seed)

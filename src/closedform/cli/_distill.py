@@ -57,6 +57,13 @@ def distill_data(
     columns: Annotated[
         str | None, typer.Option(help="Table: the columns' names, comma-separated, where an .npy file has none.")
     ] = None,
+    lags: Annotated[
+        bool | None,
+        typer.Option(help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out."),
+    ] = None,
+    nonfinite_limit: Annotated[
+        float, typer.Option(help="Share of rows that may lack a value; they are left out.")
+    ] = DistillConfig.nonfinite_limit,
     task: Annotated[
         list[str] | None,
         typer.Option("--task", help="Choose by training on this task; with --unseen alone on the recorded ones."),
@@ -83,20 +90,21 @@ def distill_data(
         generations=generations,
         operators=PAPER_OPERATORS if operators == "paper" else _split(operators) or (),
         restarts=restarts,
+        nonfinite_limit=nonfinite_limit,
         seed=seed,
     )
     if data.suffix.lower() in READERS:
         if task or unseen:
             raise OptionError("equations over a table train nothing: leave out --task and --unseen")
-        table = load_table(data, target, features=_split(features), columns=_split(columns))
+        table = load_table(data, target, features=_split(features), columns=_split(columns), lags=lags)
         with bar("distilling") as progress:
             equations = distill_table(
                 table, backend, config, on_progress=partial(_show_progress, progress, generations)
             )
         _finish_table(equations, out, json)
         return
-    if target or features or columns:
-        raise OptionError(f"--target, --features and --columns are for tables ({_TABLES}), not for recordings")
+    if target or features or columns or lags is not None:
+        raise OptionError(f"--target, --features, --columns and --lags are for tables ({_TABLES}), not for recordings")
     recording = load_trajectories(data)
     recorded = task or (recording.provenance.get("tasks", ()) if unseen else ())
     trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (recorded, unseen)]

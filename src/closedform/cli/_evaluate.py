@@ -10,7 +10,7 @@ import typer
 from closedform import tasks
 from closedform.cli._app import STDOUT, DataDir, JsonFlag, Out, Resume, Seed, app, show
 from closedform.cli._progress import bar
-from closedform.evaluation import BASELINES, DEFAULT_BASELINES, EvaluationOptions, evaluate
+from closedform.evaluation import BASELINES, DEFAULT_BASELINES, SCHEDULES, EvaluationOptions, evaluate
 
 
 @app.command("evaluate")
@@ -22,6 +22,9 @@ def evaluate_optimizers(
     baselines: Annotated[str, typer.Option(help=f"Tuned baselines, of: {', '.join(BASELINES)}.")] = ",".join(
         DEFAULT_BASELINES
     ),
+    schedules: Annotated[
+        str, typer.Option(help=f"Schedules that baselines are tuned over, of: {', '.join(SCHEDULES)}.")
+    ] = "constant",
     steps: Annotated[int | None, typer.Option(help="Steps of an episode; the task's own horizon by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Reporting seeds.")] = 10,
     tuning_seeds: Annotated[int, typer.Option(help="Seeds that learning rates are tuned on.")] = 3,
@@ -33,14 +36,16 @@ def evaluate_optimizers(
 ) -> None:
     """Compare optimizers on tasks over seeds, with baselines of tuned learning rates."""
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
-    options = EvaluationOptions(first_seed=seed, tuning_seeds=tuning_seeds, resume=resume)
+    options = EvaluationOptions(
+        first_seed=seed, tuning_seeds=tuning_seeds, resume=resume, schedules=tuple(_listed(schedules))
+    )
     with bar("comparing") as progress:
         found = evaluate(
             dict(_named(text) for text in optimizers or ()),
             chosen,
             steps=steps,
             seeds=seeds,
-            baselines=[name for name in baselines.split(",") if name],
+            baselines=_listed(baselines),
             options=options,
             out=out,
             progress=progress,
@@ -49,6 +54,10 @@ def evaluate_optimizers(
         typer.echo(found.to_json(), nl=False)
     else:
         show(None, False, lambda: STDOUT.print(found))
+
+
+def _listed(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -20,12 +20,17 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(help="Seeds; the table's own number by default.")] = None,
     out: Out = Path("runs/reproduce"),
     data_dir: DataDir = None,
+    entrants: Annotated[
+        str | None, typer.Option(help="Baselines, library rules and rule files to compare, with commas between.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Much less of everything: shows that it runs.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Print one of the paper's tables beside ours."""
     function = lookup("table", table, REPRODUCTIONS)
-    options = given_to(function, f"the table {table}", seeds=seeds, data_dir=data_dir, quick=quick)
+    names = None if entrants is None else [name for name in entrants.split(",") if name]
+    what = f"the table {table}"
+    options = given_to(function, what, seeds=seeds, data_dir=data_dir, quick=quick, entrants=names)
     with bar(table) as progress:
         found = function(out=out, progress=lambda done, total, text: progress(done, total, shortened(text)), **options)
     if json and not RANK:

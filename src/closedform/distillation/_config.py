@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from closedform._names import unknown_name_message
+from closedform._options import check_count, check_number, check_share
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import OPERATORS
 
 DEFAULT_OPERATORS = ("add", "sub", "mul", "div", "tanh", "exp", "square", "ssqrt", "abs", "min", "max")
 DEFAULT_DECAYS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+MOST_SEED = 2**32 - 1
+"""The largest seed that every engine takes."""
+_COUNTS = {
+    "max_complexity": (1, 10_000),
+    "generations": (0, 10**9),
+    "population": (10, 10**6),
+    "rows": (20, 10**9),
+    "threads": (1, 1024),
+    "seed": (0, MOST_SEED),
+    "gates": (0, 2),
+    "restarts": (1, 10_000),
+    "split_seed": (0, MOST_SEED),
+    "max_state_cost": (0, 10**9),
+}
+_NEEDED = frozenset(_COUNTS) - {"split_seed", "max_state_cost"}
 
 
 @dataclass(frozen=True)
@@ -61,33 +77,22 @@ class DistillConfig:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.time_limit >= 0:
-            raise OptionError(f"time_limit must be seconds, at least 0, not {self.time_limit!r}")
-        counts = {
-            "max_complexity": 1,
-            "generations": 0,
-            "population": 10,
-            "rows": 20,
-            "threads": 1,
-            "seed": 0,
-            "gates": 0,
-            "restarts": 1,
-        }
-        counts |= {} if self.split_seed is None else {"split_seed": 0}
-        counts |= {} if self.max_state_cost is None else {"max_state_cost": 0}
-        for name, least in counts.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if not 0 < self.test_fraction < 1 or not 0 <= self.nonfinite_limit < 1:
-            raise OptionError("test_fraction and nonfinite_limit are shares: between 0 and 1")
-        if any(not 0 < decay < 1 for decay in self.decays):
-            raise OptionError(f"decays must lie between 0 and 1, not {list(self.decays)}")
-        if self.gates > 2:
-            raise OptionError(f"gates must be 0, 1 or 2, not {self.gates}")
+        check_number("time_limit", self.time_limit, least=0)
+        for name, (least, most) in _COUNTS.items():
+            if getattr(self, name) is not None or name in _NEEDED:
+                check_count(name, getattr(self, name), least, most)
+        check_share("test_fraction", self.test_fraction)
+        check_share("nonfinite_limit", self.nonfinite_limit, zero=True)
+        for name in ("decays", "operators"):
+            if isinstance(getattr(self, name), str) or not isinstance(getattr(self, name), Sequence):
+                raise OptionError(f"{name} must be a tuple, not {getattr(self, name)!r}")
+        for decay in self.decays:
+            check_share("each of decays", decay)
+        if not self.operators:
+            raise OptionError("operators names none: equations need at least one, such as add and mul")
         for name in self.operators:
             if name not in OPERATORS:
-                raise DistillationError(unknown_name_message("operator", name, OPERATORS))
+                raise DistillationError(unknown_name_message("operator", str(name), OPERATORS))
 
     @property
     def holds_out_by(self) -> int:

@@ -26,7 +26,7 @@ from closedform.distillation._fit import Fit
 from closedform.distillation._tidy import tidy
 from closedform.lang import Apply, Expr, Number, apply, complexity
 
-DIGITS = (3, 4, 5, 6)
+DIGITS = (3, 4, 5, 6, 8, 10, 12, 14, 15, 16)
 """Significant digits tried, fewest first."""
 MAX_DAMPING = 1e6
 CONVERGED = 1e-6
@@ -129,7 +129,7 @@ def reductions(expr: Expr) -> Iterator[Expr]:
 
 def round_constants(candidate: Candidate, data: Data) -> Candidate:
     """The candidate with as few significant digits as cost next to nothing on the training rows."""
-    limit = data.error(candidate, data.train) * (1 + ROUNDING_LOSS) + 1e-9
+    limit = data.error(candidate, data.train) * (1 + ROUNDING_LOSS) + data.exact
     usual = _with_usual_floors(candidate)
     if data.error(usual, data.train) <= limit:
         candidate = usual

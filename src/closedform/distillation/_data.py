@@ -17,6 +17,7 @@ from torch import Tensor
 from closedform.distillation._averages import Inputs, run_average, start_share
 from closedform.distillation._candidate import Average, Candidate, lag_name
 from closedform.distillation._config import DistillConfig
+from closedform.distillation._front import EXACT
 from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
 from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names, walk
@@ -45,7 +46,7 @@ class Part:
         self.columns = {column.name: features[:, order[column]] for column in columns}
         self.y = trajectories.updates[rows].to(torch.float64)
         self._trajectories = trajectories
-        self._rows = rows
+        self.rows = rows
         self._averages: dict[Average, Tensor] = {}
         self._inputs: Inputs = {}
         self._lags: dict[str, Tensor] = {}
@@ -54,7 +55,7 @@ class Part:
     @cached_property
     def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where the rows lie in ``signals``: indices of episode, coordinate and step."""
-        episode, step, coordinate = (index[self._rows] for index in self._trajectories.positions())
+        episode, step, coordinate = (index[self.rows] for index in self._trajectories.positions())
         return torch.searchsorted(self._episodes, episode), coordinate, step
 
     @cached_property
@@ -77,7 +78,7 @@ class Part:
 
     @cached_property
     def _episodes(self) -> Tensor:
-        return self._trajectories.positions()[0][self._rows].unique()
+        return self._trajectories.positions()[0][self.rows].unique()
 
     def average(self, average: Average) -> Tensor:
         """A moving average at the rows, [N]; the last few hundred are kept."""
@@ -152,6 +153,7 @@ class Data:
         held_out: In words, what was held out.
         recurrent: True if averages can be computed: the episodes are there.
         notes: What was left out and why, one line each.
+        exact: 1 - R^2 that rounding of the updates alone may cause.
     """
 
     trajectories: Trajectories
@@ -161,6 +163,7 @@ class Data:
     held_out: str
     recurrent: bool
     notes: tuple[str, ...]
+    exact: float = EXACT
 
     def predict(self, candidate: Candidate, part: Part) -> Tensor:
         """The candidate's updates at a part's rows, [N]."""
@@ -190,8 +193,13 @@ class Data:
         return float(self.train.y.std())
 
 
-def prepare(trajectories: Trajectories, config: DistillConfig) -> Data:
+def prepare(trajectories: Trajectories, config: DistillConfig, exact: float = EXACT) -> Data:
     """Check a recording, leave out what cannot be used, hold out episodes.
+
+    Args:
+        trajectories: The recording.
+        config: What is held out, and how much may be left out.
+        exact: 1 - R^2 that rounding of the updates alone may cause.
 
     Raises:
         DistillationError: too few rows, too many that are not finite, or an update that never changes.
@@ -213,7 +221,7 @@ def prepare(trajectories: Trajectories, config: DistillConfig) -> Data:
     train, test, held_out = _hold_out(trajectories, finite, config)
     columns = _distinct(columns, trajectories, train, notes)
     parts = (Part(trajectories, columns, train), Part(trajectories, columns, test))
-    return Data(trajectories, columns, *parts, held_out, _recurrent(trajectories), tuple(notes))
+    return Data(trajectories, columns, *parts, held_out, _recurrent(trajectories), tuple(notes), exact)
 
 
 def subset(part: Part, count: int, seed: int) -> Tensor:

@@ -25,7 +25,8 @@ from closedform.distillation._compose import compose_rule, state_names
 from closedform.distillation._config import DistillConfig, OnProgress, Progress
 from closedform.distillation._constants import prune, refine, round_constants
 from closedform.distillation._data import Data, prepare, subset
-from closedform.distillation._hall import Entry, HallOfFame, non_dominated
+from closedform.distillation._front import EXACT, non_dominated
+from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._networks import gated, units
 from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
@@ -48,8 +49,8 @@ PRUNE_TOLERANCE = 0.02
 """R^2 that pruning may cost in all."""
 NEEDS_NETWORKS = 0.01
 """1 - R^2 above which small networks are fitted too."""
-SOLVED, NEEDS_SEARCH = 1e-9, 1e-6
-"""1 - R^2 at which no further stage is needed, and above which the engine, in single precision, can improve on it."""
+NEEDS_SEARCH = 1e-6
+"""1 - R^2 above which the engine, in single precision, can improve on what was found."""
 QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
 """Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
 QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
@@ -117,12 +118,23 @@ def distill(
         OptionError: an option makes no sense.
         UnknownNameError: no such back end.
     """
-    config = (config or DistillConfig()).with_options(options)
+    return search(trajectories, backend, (config or DistillConfig()).with_options(options), on_progress, name)
+
+
+def search(
+    trajectories: Trajectories,
+    backend: str,
+    config: DistillConfig,
+    on_progress: OnProgress | None = None,
+    name: str | None = None,
+    exact: float = EXACT,
+) -> HallOfFame:
+    """As `distill`, for data of any precision: an error of at most ``exact`` counts as none."""
     engine = lookup("back end", backend, BACKENDS)
     engine.check(config)
     if config.restarts > 1:
-        return restarted(distill, trajectories, backend, config, on_progress, name)
-    distillation = _Distillation(prepare(trajectories, config), config, on_progress)
+        return restarted(functools.partial(search, exact=exact), trajectories, backend, config, on_progress, name)
+    distillation = _Distillation(prepare(trajectories, config, exact), config, on_progress)
     try:
         with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small
             distillation.run(engine)
@@ -144,7 +156,7 @@ class _Distillation:
 
     def run(self, engine: Backend) -> None:
         for stage, propose in STAGES.items():
-            if self.pool.least_error > SOLVED:
+            if self.pool.least_error > self.data.exact:
                 self.pool.add(propose(self.data, self.config))
                 if stage not in FITTED:
                     self.fit_quickly()
@@ -243,11 +255,13 @@ class _Distillation:
             "backend": backend,
             "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
             "held_out": self.data.held_out,
+            "rows": {"train": len(self.data.train.y), "held_out": len(self.data.test.y)},
+            "exact": self.data.exact,
             "notes": [*self.data.notes, *self.notes],
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }
-        return HallOfFame(non_dominated(entry for entry in found if entry is not None), provenance)
+        return HallOfFame(non_dominated((entry for entry in found if entry is not None), self.data.exact), provenance)
 
     def entry(self, candidate: Candidate, name: str) -> Entry | None:
         score = self.pool.scores[candidate]

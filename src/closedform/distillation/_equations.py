@@ -16,19 +16,22 @@ import torch
 from closedform._files import read_json, write_text
 from closedform.distillation._config import DistillConfig, OnProgress
 from closedform.distillation._data import Data, Part, prepare
-from closedform.distillation._distill import distill
-from closedform.distillation._hall import (
-    MAX_ENTRIES,
-    TOLERANCE,
-    Entry,
-    front_table,
+from closedform.distillation._distill import search
+from closedform.distillation._front import (
+    MOST_ROWS,
+    Evidence,
+    close,
     least_error,
     non_dominated,
-    smallest_close,
+    shortest_description,
+    smallest,
+    within_limits,
 )
-from closedform.distillation._table import Table
+from closedform.distillation._hall import MAX_ENTRIES, Entry, front_table
+from closedform.distillation._scaling import Scaled
+from closedform.distillation._table import Table, checked
 from closedform.errors import CheckpointError, ExpressionError, UnknownNameError
-from closedform.lang import Expr, Lag, Symbol, evaluate, latex, names, parse, transform
+from closedform.lang import Expr, Lag, Symbol, complexity, evaluate, latex, names, parse, to_text, transform
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -79,11 +82,9 @@ class Equation:
         Raises:
             UnknownNameError: a column is missing.
         """
-        expr = transform(self.expr, _column_of)
-        if missing := sorted(names(expr) - columns.keys()):
+        if missing := sorted(names(transform(self.expr, _column_of)) - set(columns)):
             raise UnknownNameError(f"the equation {self.equation!r} also needs the columns {', '.join(missing)}")
-        values = {name: torch.as_tensor(np.asarray(columns[name], np.float64)) for name in names(expr)}
-        return evaluate(expr, values).numpy()
+        return _values(self.expr, columns)
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,29 @@ class EquationHall:
         return least_error(self.entries)
 
     def choose(
-        self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
+        self,
+        *,
+        max_complexity: int | None = None,
+        max_state_cost: int | None = None,
+        tolerance: float | None = None,
     ) -> Equation:
-        """The smallest equation whose R^2 is within ``tolerance`` of the best one's, as `HallOfFame.choose`."""
-        return smallest_close(self.entries, max_complexity, max_state_cost, tolerance)
+        """The equation to take: the one that describes the rows shortest.
+
+        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows, at most 1,000,
+        and R^2 over all of them. So an exact equation is never passed over, nor one better by more than its size:
+        a node more must lower the error by the share 6/n.
+
+        Args:
+            max_complexity, max_state_cost: Only equations up to these are looked at.
+            tolerance: In units of R^2: take the smallest equation within it of the best one instead.
+
+        Raises:
+            DistillationError: no equation is small enough.
+        """
+        allowed = within_limits(self.entries, max_complexity, max_state_cost)
+        if tolerance is not None:
+            return smallest(close(allowed, tolerance))
+        return shortest_description(allowed, Evidence.of(self.provenance, MOST_ROWS))
 
     def table(self) -> RichTable:
         """For printing with rich: one line an equation, the chosen one marked."""
@@ -176,24 +196,38 @@ def distill_table(
         OptionError, UnknownNameError: as for `distill`.
     """
     config = (config or DistillConfig()).with_options(options)
-    trajectories = table.trajectories()
-    hall = distill(trajectories, backend, config, on_progress=on_progress)
-    data = prepare(trajectories, config)
-    found = [_judged(entry, data) for entry in hall.entries]
+    scaled = Scaled.of(checked(table, config.nonfinite_limit))
+    trajectories = scaled.table.trajectories()
+    hall = search(trajectories, backend, config, on_progress, exact=scaled.exact)
+    judged = _Judged(table, scaled, prepare(trajectories, config, scaled.exact))
+    found = [judged.equation(entry) for entry in hall.entries]
+    usable = [entry for entry in found if math.isfinite(entry.error) and entry.complexity <= config.max_complexity]
     provenance = {**hall.provenance, **_provenance(table, hall.provenance)}
-    return EquationHall(non_dominated(entry for entry in found if math.isfinite(entry.error)), provenance)
+    return EquationHall(non_dominated(usable, scaled.exact), provenance)
 
 
-def _judged(entry: Entry, data: Data) -> Equation:
-    shared = {field.name: getattr(entry, field.name) for field in dataclasses.fields(Equation)}
-    equation = Equation(**shared)
-    return dataclasses.replace(equation, error=_error(equation, data.test), train_error=_error(equation, data.train))
+@dataclass(frozen=True)
+class _Judged:
+    """Equations over a table's own columns, judged there; their errors are in units of the scaled target."""
 
+    table: Table
+    scaled: Scaled
+    data: Data
 
-def _error(equation: Equation, part: Part) -> float:
-    y = part.y.numpy()
-    left = y - equation.predict(part.columns)
-    return float(np.square(left).sum() / np.square(y - y.mean()).sum())
+    def equation(self, entry: Entry) -> Equation:
+        """An entry over the scaled columns as an equation over the table's own."""
+        expr = self.scaled.whole(parse(entry.equation), lambda expr: self.error(expr, self.data.train))
+        held_out, train = self.error(expr, self.data.test), self.error(expr, self.data.train)
+        return Equation(to_text(expr), complexity(expr), entry.state_cost, held_out, train, entry.stage)
+
+    def error(self, expr: Expr, part: Part) -> float:
+        """1 - R^2 at a part's rows; infinite if a prediction is not finite."""
+        rows, y = part.rows.numpy(), part.y.numpy()
+        columns = {name: self.table.values[rows, place] for place, name in enumerate(self.table.names)}
+        with np.errstate(all="ignore"):
+            left = self.scaled.target.scaled(_values(expr, columns)) - y
+            error = float(np.square(left).sum() / np.square(y - y.mean()).sum())
+        return error if math.isfinite(error) else math.inf
 
 
 def _provenance(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,8 +237,19 @@ def _provenance(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "target": table.target_name,
         "columns": list(table.names),
         "held_out": "runs of neighbouring rows" if lagged else "rows drawn at random",
-        "notes": [*table.notes, *found.get("notes", ())],
+        "notes": [*table.notes, *_missing(table), *found.get("notes", ())],
     }
+
+
+def _missing(table: Table) -> list[str]:
+    told = ", ".join(f"{name} {count}" for name, count in table.missing.items())
+    return [f"missing or infinite values: {told}"] if told else []
+
+
+def _values(expr: Expr, columns: Mapping[str, Any]) -> np.ndarray:
+    expr = transform(expr, _column_of)
+    values = {name: torch.as_tensor(np.asarray(columns[name], np.float64)) for name in names(expr)}
+    return evaluate(expr, values).numpy()
 
 
 def _column_of(leaf: Expr) -> Expr:

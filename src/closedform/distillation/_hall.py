@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from closedform._files import read_json, write_text
-from closedform.errors import CheckpointError, DistillationError, RuleError
+from closedform.distillation._front import (
+    RECORDED_ROWS,
+    TOLERANCE,
+    Evidence,
+    R,
+    close,
+    least_error,
+    shortest_description,
+    smallest,
+    within_limits,
+)
+from closedform.errors import CheckpointError, RuleError
 from closedform.rules import Rule
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT = "closedform.hall/1"
-TOLERANCE = 0.01
-"""R^2 that the smallest equation chosen may lack (paper, definition of MC)."""
 MAX_ENTRIES = 10_000
-
-
-class Ranked(Protocol):
-    """What a front ranks: fields as in `Entry`."""
-
-    @property
-    def equation(self) -> str: ...
-    @property
-    def error(self) -> float: ...
-    @property
-    def complexity(self) -> int: ...
-    @property
-    def state_cost(self) -> int: ...
-    @property
-    def stage(self) -> str: ...
-
-
-R = TypeVar("R", bound=Ranked)
 
 
 @dataclass(frozen=True)
@@ -95,24 +85,38 @@ class HallOfFame:
     @property
     def mapping_complexity(self) -> int:
         """MC: the complexity of the smallest equation within 0.01 of the best R^2 (paper, ours)."""
-        return self.choose().complexity
+        return self.choose(tolerance=TOLERANCE).complexity
 
     def choose(
-        self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
+        self,
+        *,
+        max_complexity: int | None = None,
+        max_state_cost: int | None = None,
+        tolerance: float | None = None,
     ) -> Entry:
-        """The smallest entry whose R^2 is within ``tolerance`` of the best one's.
+        """The entry to take: of those within 0.01 of the best R^2 the one that describes the updates shortest.
+
+        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows, at most 200: a
+        node or a buffer more must lower the error by 3 %, down to 1e-9, which is exact.
 
         Args:
             max_complexity, max_state_cost: Only entries up to these are looked at.
-            tolerance: In units of R^2.
+            tolerance: In units of R^2: take the smallest entry within it of the best one instead.
 
         Raises:
             DistillationError: no entry is small enough.
         """
-        return smallest_close(self.entries, max_complexity, max_state_cost, tolerance)
+        allowed = within_limits(self.entries, max_complexity, max_state_cost)
+        if tolerance is not None:
+            return smallest(close(allowed, tolerance))
+        return shortest_description(close(allowed, TOLERANCE), Evidence.of(self.provenance, RECORDED_ROWS))
 
     def select(
-        self, *, max_complexity: int | None = None, max_state_cost: int | None = None, tolerance: float = TOLERANCE
+        self,
+        *,
+        max_complexity: int | None = None,
+        max_state_cost: int | None = None,
+        tolerance: float | None = None,
     ) -> Rule:
         """The rule of the entry that `choose` returns."""
         return self.choose(max_complexity=max_complexity, max_state_cost=max_state_cost, tolerance=tolerance).rule
@@ -171,60 +175,20 @@ class HallOfFame:
         return cls(tuple(_read_entry(entry) for entry in document["entries"]), dict(document["provenance"]))
 
 
-def least_error(entries: Sequence[R]) -> R:
-    """The entry of least error.
-
-    Raises:
-        DistillationError: there is none.
-    """
-    if not entries:
-        raise DistillationError(
-            "the hall of fame is empty: nothing finite was found; raise max_complexity or time_limit"
-        )
-    return min(entries, key=lambda entry: (entry.error, entry.complexity, entry.state_cost))
-
-
-def smallest_close(entries: Sequence[R], max_complexity: int | None, max_state_cost: int | None, tolerance: float) -> R:
-    """As `HallOfFame.choose`."""
-    most, cost = _limit(max_complexity), _limit(max_state_cost)
-    allowed = [entry for entry in entries if entry.complexity <= most and entry.state_cost <= cost]
-    if not allowed:
-        raise DistillationError(
-            f"no equation has at most {most:g} nodes and {cost:g} buffers a parameter: raise the limits"
-        )
-    limit = min(entry.error for entry in allowed) + tolerance
-    close = [entry for entry in allowed if entry.error <= limit]
-    return min(close, key=lambda entry: (entry.complexity, entry.state_cost, entry.error))
-
-
 def front_table(entries: Sequence[R], chosen: R | None, target: str = "update") -> Table:
     """For printing with rich: one line an entry, the chosen one marked."""
     from rich.table import Table
 
     table = Table("", "R² held out", "nodes", "state", "stage", target)
     for entry in entries:
-        cells = (f"{1 - entry.error:.4f}", str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
+        cells = (_r2(entry.error), str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
         table.add_row("*" if entry is chosen else "", *cells)
     return table
 
 
-def non_dominated(entries: Iterable[R]) -> tuple[R, ...]:
-    """The entries that no other one equals or beats in error, complexity and state cost at once, in order.
-
-    A larger or costlier equation must lower the error by more than 0.1 % and 1e-9.
-    """
-    ordered = sorted(entries, key=lambda entry: (entry.complexity, entry.state_cost, entry.error, entry.equation))
-    kept: list[R] = []
-    for entry in ordered:
-        if not any(
-            other.error <= entry.error * 1.001 + 1e-9 and other.state_cost <= entry.state_cost for other in kept
-        ):
-            kept.append(entry)
-    return tuple(kept)
-
-
-def _limit(value: int | None) -> float:
-    return math.inf if value is None else value
+def _r2(error: float) -> str:
+    """R^2 as text; what is nearly exact says how nearly."""
+    return f"1 - {error:.0e}" if 0 < error < 5e-5 else f"{1 - error:.4f}"
 
 
 def _read_entry(document: Mapping[str, Any]) -> Entry:

@@ -24,6 +24,8 @@ from closedform.lang import Expr, Number, Symbol, apply
 
 CHUNK = 5
 """Generations between two looks at the clock."""
+MOST_SECONDS = 10**6
+"""What the engine is told at most."""
 PATIENCE = 3
 """Chunks without an improvement of 1 % of the error after which a new population is begun."""
 ENOUGH = 1e-6
@@ -78,7 +80,7 @@ class OperonBackend:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            regressor.set_params(random_state=config.seed * 1009 + chunk, max_time=int(left) + 1)
+            regressor.set_params(random_state=config.seed * 1009 + chunk, max_time=int(min(left, MOST_SECONDS)) + 1)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 regressor.fit(design, target)

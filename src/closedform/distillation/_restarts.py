@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from closedform.distillation._config import DistillConfig, OnProgress, Progress
-from closedform.distillation._hall import HallOfFame, non_dominated
+from closedform.distillation._front import non_dominated
+from closedform.distillation._hall import HallOfFame
 from closedform.trajectories import Trajectories
 
 Distill = Callable[..., HallOfFame]
@@ -78,7 +79,8 @@ def restarted(
 def merged(halls: list[HallOfFame]) -> HallOfFame:
     """The front of several halls of one recording; the provenance is the first one's, with the notes of all."""
     notes = dict.fromkeys(note for hall in halls for note in hall.provenance.get("notes", ()))
-    entries = non_dominated(entry for hall in halls for entry in hall.entries)
+    exact = halls[0].provenance["exact"]
+    entries = non_dominated((entry for hall in halls for entry in hall.entries), exact)
     return HallOfFame(entries, {**halls[0].provenance, "notes": list(notes)})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -13,12 +15,13 @@ import numpy as np
 
 from closedform._names import unknown_name_message
 from closedform.distillation._table import Table
+from closedform.distillation._table_columns import DAY, MISSING
 from closedform.errors import DataError, OptionError, UnknownNameError
 
 MAX_BYTES = 2**30
 MAX_VALUES = 2**28
-_MISSING = {"", "na", "n/a", "nan", "null", "none"}
-"""What a cell may say in place of a number; such rows are left out later on, and counted."""
+_EPOCH = np.datetime64("1970-01-01", "us")
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)Z?")
 
 
 def load_table(
@@ -27,6 +30,7 @@ def load_table(
     *,
     features: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    lags: bool | None = None,
 ) -> Table:
     """Read a table from a file.
 
@@ -36,6 +40,7 @@ def load_table(
         target: The column to explain; by default the last one.
         features: Columns to explain it by; None: all others. Further columns are not looked at.
         columns: The columns' names, for an ``.npy`` file that has none.
+        lags: Whether ``x_3`` is x three rows ago; as for `Table.from_columns`.
 
     Raises:
         DataError: the file is missing, too large, damaged, or holds something else than numbers; says where.
@@ -50,7 +55,7 @@ def load_table(
     names, values = read(path, columns, _wanted(target, features))
     if not names:
         raise DataError(f"{path}: there is no column")
-    return Table.from_columns(values, target or names[-1], features=features, source=path.name)
+    return Table.from_columns(values, target or names[-1], features=features, lags=lags, source=path.name)
 
 
 def _wanted(target: str | None, features: Sequence[str] | None) -> set[str] | None:
@@ -89,23 +94,32 @@ def _read_rows(path: Path, rows: Iterator[list[str]], wanted: set[str] | None) -
         raise DataError(f"{path}: two columns are called {twice!r}; rename one")
     kept = [index for index, name in enumerate(names) if wanted is None or name in wanted]
     values = array("d")
+    dated: set[int] = set()  # columns of dates, in days since 1970
     for number, row in enumerate(rows, start=2):
         if len(row) != len(names):
             if not row:
                 continue
             raise DataError(f"{path}, line {number}: {len(row)} cells; the first line names {len(names)} columns")
         try:
-            values.extend([float(row[index]) for index in kept])
+            values.extend([_date_or_number(row[index], index in dated) for index in kept])
         except ValueError:
-            values.extend([_cell(path, number, names[index], row[index]) for index in kept])
+            for place, index in enumerate(kept):
+                if _day(row[index]) is not None and all(map(math.isnan, values[place :: len(kept)])):
+                    dated.add(index)
+            values.extend([_cell(path, number, names[index], row[index], index in dated) for index in kept])
     table = np.frombuffer(values).reshape(-1, len(kept)) if values else np.empty((0, len(kept)))
-    found = {names[index]: table[:, place] for place, index in enumerate(kept)}
+    found = {names[k]: _dates(table[:, place]) if k in dated else table[:, place] for place, k in enumerate(kept)}
     return names, found if wanted is None else {**dict.fromkeys(names, ()), **found}
 
 
-def _cell(path: Path, line: int, column: str, text: str) -> float:
-    if text.strip().lower() in _MISSING:
+def _cell(path: Path, line: int, column: str, text: str, dated: bool) -> float:
+    if text.strip().lower() in MISSING:
         return float("nan")
+    if dated:
+        day = _day(text)
+        if day is None:
+            raise DataError(f"{path}, line {line}, column {column!r}: {text[:40]!r} is no date, as those above are")
+        return day
     try:
         return float(text)
     except ValueError:
@@ -113,6 +127,30 @@ def _cell(path: Path, line: int, column: str, text: str) -> float:
             f"{path}, line {line}, column {column!r}: {text[:40]!r} is not a number; "
             "make it one, or name the features to use"
         ) from None
+
+
+def _date_or_number(text: str, dated: bool) -> float:
+    if not dated:
+        return float(text)
+    day = _day(text)
+    if day is None:
+        raise ValueError
+    return day
+
+
+def _day(text: str) -> float | None:
+    """Days since 1970 of a date as ISO 8601 has it, perhaps with a time of day; None for other texts."""
+    match = _DATE.fullmatch(text.strip())
+    try:
+        return float((np.datetime64(match[1], "us") - _EPOCH) / DAY) if match else None
+    except ValueError:  # no such day
+        return None
+
+
+def _dates(days: np.ndarray) -> np.ndarray:
+    """Days since 1970 as dates, whole to the microsecond."""
+    known = np.where(np.isnan(days), 0.0, days)
+    return np.where(np.isnan(days), np.datetime64("NaT"), np.rint(known * 86_400e6).astype("datetime64[us]"))
 
 
 def _is_number(text: str) -> bool:
@@ -158,16 +196,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | 
         table = parquet.read_table(path, columns=None if wanted is None else sorted(wanted))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a parquet file: {str(error).splitlines()[0][:100]}") from None
-    return names, {name: _arrow_numbers(table, name, path) for name in table.column_names}
-
-
-def _arrow_numbers(table: Any, name: str, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{path}: column {name!r} holds something else than numbers; name the features to use"
-        ) from None
+    return names, {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 READERS: dict[str, Callable[[Path, Sequence[str] | None, set[str] | None], Read]] = {

@@ -1,4 +1,4 @@
-"""Hand-designed optimizers to compare with, and the learning rates that are tried for each.
+"""Hand-designed optimizers to compare with, and the learning rates and schedules that are tried for each.
 
 Grids are log-spaced with three values a decade, over four decades around what each rule needs; where the best value
 lies at an edge the grid is extended (`closedform.evaluation.evaluate`), so a grid only says where the search starts.
@@ -6,9 +6,16 @@ lies at an edge the grid is extended (`closedform.evaluation.evaluate`), so a gr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+
+from closedform._options import check_number, check_positive
 from closedform.errors import OptionError
+from closedform.evaluation._schedules import check_schedules
+from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.rules import Rule, load_rule
 
 
@@ -20,24 +27,76 @@ def log_grid(low: int, high: int, per_decade: int = 3) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A rule whose learning rate is tuned before it is compared.
+    """An optimizer whose learning rate and schedule are tuned before it is compared.
 
     Attributes:
-        rule: The rule.
+        rule: The rule, or any torch optimizer (`from_torch`).
         label: How it is called in tables and plots.
-        lrs: Learning rates to try, increasing, at least two.
+        lrs: Learning rates to try, increasing. One alone, with one schedule, is run as it is: nothing is tuned.
         weight_decay: Decoupled weight decay that `RuleOptimizer` adds.
+        schedules: Names in `SCHEDULES` to try, each at all learning rates.
+        extensions: How often the grid may be extended by a decade past its edge; None leaves it to the evaluation, 0
+            keeps to the budget of ``trials``.
+        vectors: The rule of tensors with fewer than two dimensions; None: the same.
+        vectors_lr: Their learning rate, as a multiple of that of the others.
+
+    Raises:
+        OptionError: the learning rates or schedules make no sense.
+        UnknownNameError: there is no schedule of a name.
     """
 
-    rule: Rule
+    rule: Rule | TorchOptimizer
     label: str = field(default="")
     lrs: tuple[float, ...] = log_grid(-4, 0)
     weight_decay: float = 0.0
+    schedules: tuple[str, ...] = ("constant",)
+    extensions: int | None = None
+    vectors: Rule | None = None
+    vectors_lr: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.rule.name)
-        if len(self.lrs) < 2 or sorted(set(self.lrs)) != list(self.lrs) or self.lrs[0] <= 0:
-            raise OptionError(f"baseline {self.label!r}: lrs must be two or more increasing positive numbers")
+        check_number(f"baseline {self.label!r}: weight_decay", self.weight_decay, least=0)
+        for lr in self.lrs:
+            check_positive(f"baseline {self.label!r}: each of lrs", lr)
+        if not self.lrs or sorted(set(self.lrs)) != list(self.lrs):
+            raise OptionError(f"baseline {self.label!r}: lrs must be one or more increasing positive numbers")
+        if isinstance(self.rule, TorchOptimizer) and (self.weight_decay or self.vectors):
+            raise OptionError(f"baseline {self.label!r}: weight_decay and vectors are for rules alone")
+        check_schedules(self.schedules)
+
+    @classmethod
+    def from_torch(
+        cls,
+        factory: Callable[..., torch.optim.Optimizer],
+        label: str = "",
+        lrs: tuple[float, ...] = log_grid(-4, 0),
+        *,
+        schedules: tuple[str, ...] = ("constant",),
+        extensions: int | None = None,
+        **options: Any,
+    ) -> Baseline:
+        """Any torch optimizer: ``factory(parameters, lr=lr, **options)``.
+
+        Raises:
+            OptionError: as the class; or the factory is a lambda or the like, without a name of its own.
+
+        Example:
+            >>> Baseline.from_torch(torch.optim.SGD, momentum=0.9).label
+            'SGD'
+        """
+        made = TorchOptimizer(factory, tuple(sorted(options.items())))
+        return cls(made, label, lrs, schedules=schedules, extensions=extensions)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is anything to choose from."""
+        return len(self.lrs) * len(self.schedules) > 1
+
+    @property
+    def trials(self) -> int:
+        """Learning rates times schedules, before any extension."""
+        return len(self.lrs) * len(self.schedules)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from closedform._options import check_count
+from closedform._options import check_count, check_seed
 from closedform.distillation import Entry, HallOfFame
 from closedform.errors import DistillationError, DivergenceError
 from closedform.evaluation._execute import Progress
@@ -117,6 +117,7 @@ def select_closed_loop(
     """
     for name, value in {"top": top, "seeds": seeds, "length": 1 if length is None else length}.items():
         check_count(name, value)
+    check_seed("first_seed", first_seed)
     field = [get_task(task) if isinstance(task, str) else task for task in (*tasks, *unseen)]
     check_count("tasks", len(field))
     judge = _Judge(field, length, range(first_seed, first_seed + seeds))
@@ -152,11 +153,12 @@ class _Judge:
     def episode(self, rule: Rule, task: Task, seed: int) -> float | str:
         """The final loss, or what went wrong."""
         optimizer, problem = SymbolicOptimizer(rule), Problem(task, SPLIT)
-        carry = begin(optimizer, problem, torch.Generator().manual_seed(7_919 + seed))
+        length = self.length or task.horizon
+        carry = begin(optimizer, problem, torch.Generator().manual_seed(7_919 + seed), length)
         limit = max(abs(float(carry.initial)), _TINY)
         losses: list[float] = []
         with torch.no_grad():
-            for step in steps(optimizer, problem, carry, self.length or task.horizon):
+            for step in steps(optimizer, problem, carry, length):
                 losses.append(float(step.after.loss))
                 if not math.isfinite(losses[-1]):
                     return f"diverges on {task.name} at step {len(losses)}"

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import BASELINES, Baseline
-from closedform.learned_optimizers import LearnedOptimizer, load_optimizer
+from closedform.evaluation._schedules import SCHEDULES
+from closedform.evaluation._torch_optimizers import TorchOptimizer
+from closedform.learned_optimizers import LearnedOptimizer, fresh_state, load_optimizer
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
 from closedform.tasks import Params
 
+CONSTANT = "constant"
 Optimizer: TypeAlias = Rule | Baseline | LearnedOptimizer | str | Path
 
 
@@ -34,30 +38,49 @@ class Run(Protocol):
         """Move ``params`` by one update."""
 
 
-class RuleRun:
-    """A rule at work, through `RuleOptimizer`."""
+class OptimizerRun:
+    """A torch optimizer at work, a rule's among them: its learning rates follow a schedule over ``steps``.
 
-    def __init__(self, rule: Rule, weight_decay: float, params: Params, lr: float) -> None:
+    Args:
+        make: Makes the optimizer from the parameters.
+        params: Where it starts.
+        schedule: A name in `SCHEDULES`.
+        steps: Length of the episode.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+        params: Params,
+        schedule: str,
+        steps: int,
+    ) -> None:
         self._leaves = [torch.nn.Parameter(value) for value in params.values()]
         self.params: Params = dict(zip(params, self._leaves, strict=True))
-        self._optimizer = RuleOptimizer(self._leaves, rule, lr=lr, weight_decay=weight_decay)
+        self._optimizer = make(self._leaves)
+        self._full = [group["lr"] for group in self._optimizer.param_groups]
+        self._factor, self._steps, self._done = SCHEDULES[schedule], steps, 0
 
     def step(self, grads: Params) -> None:
         for leaf, grad in zip(self._leaves, grads.values(), strict=True):
             leaf.grad = grad
+        factor = self._factor(self._done, self._steps)
+        for group, full in zip(self._optimizer.param_groups, self._full, strict=True):
+            group["lr"] = factor * full
         self._optimizer.step()
+        self._done += 1
 
 
 class LearnedRun:
     """A learned optimizer at work, through its pure interface."""
 
-    def __init__(self, optimizer: LearnedOptimizer, params: Params) -> None:
+    def __init__(self, optimizer: LearnedOptimizer, params: Params, steps: int) -> None:
         with torch.no_grad():
             self._update = optimizer.bind()
         self._shapes = {name: value.shape for name, value in params.items()}
         self._sizes = [value.numel() for value in params.values()]
         self._w = torch.cat([value.reshape(-1) for value in params.values()])
-        self._state = optimizer.init_state(self._w, [*self._shapes.values()])
+        self._state = fresh_state(optimizer, self._w, [*self._shapes.values()], steps)
         self.params = self._views()
 
     @torch.no_grad()
@@ -83,16 +106,18 @@ class Contender:
         subject: The rule or learned optimizer.
         lr: Learning rate it runs at; None if that is tuned, or if it has none.
         baseline: The grid to tune on, if it is tuned.
-        fingerprint: Hash of everything that decides what it does, bar the learning rate.
+        fingerprint: Hash of everything that decides what it does, bar learning rate and schedule.
+        schedule: The schedule it runs at, where that is not tuned.
     """
 
     name: str
     label: str
     kind: str
-    subject: Rule | LearnedOptimizer
+    subject: Rule | TorchOptimizer | LearnedOptimizer
     lr: float | None
     baseline: Baseline | None
     fingerprint: str
+    schedule: str = CONSTANT
 
     @property
     def state_cost(self) -> float:
@@ -104,28 +129,63 @@ class Contender:
         """Nodes of the rule; None for a network."""
         return self.subject.complexity if isinstance(self.subject, Rule) else None
 
-    def start(self, params: Params, lr: float | None) -> Run:
-        """Put the optimizer to work on ``params``, at learning rate ``lr`` (None: its own)."""
-        if isinstance(self.subject, Rule):
-            weight_decay = self.baseline.weight_decay if self.baseline else 0.0
-            return RuleRun(self.subject, weight_decay, params, self.subject.lr if lr is None else lr)
-        device = next(iter(params.values())).device
-        return LearnedRun(self.subject.to(device), params)
+    def start(self, params: Params, lr: float | None, schedule: str, steps: int) -> Run:
+        """Put the optimizer to work on ``params``.
+
+        Args:
+            params: Where it starts.
+            lr: Learning rate; None is its own.
+            schedule: What multiplies the learning rate; a network has none.
+            steps: Length of the episode, which schedules and rules with a horizon need.
+        """
+        subject, given = self.subject, self.baseline
+        if isinstance(subject, LearnedOptimizer):
+            return LearnedRun(subject.to(next(iter(params.values())).device), params, steps)
+        rate = lr if lr is not None else self.lr
+        assert rate is not None
+        if isinstance(subject, TorchOptimizer):
+            return OptimizerRun(partial(subject.make, lr=rate), params, schedule, steps)
+        baseline = given or Baseline(subject, lrs=(rate,))
+        return OptimizerRun(partial(_rule_optimizer, subject, baseline, rate, steps), params, schedule, steps)
 
 
-def contenders(optimizers: Mapping[str, Optimizer], baselines: Iterable[str]) -> tuple[Contender, ...]:
+def _rule_optimizer(
+    rule: Rule, baseline: Baseline, lr: float, steps: int, leaves: list[torch.nn.Parameter]
+) -> RuleOptimizer:
+    horizon: dict[str, Any] = {}
+    if getattr(rule, "needs_total_steps", False):
+        horizon["total_steps"] = steps
+    if baseline.vectors is None:
+        return RuleOptimizer(leaves, rule, lr=lr, weight_decay=baseline.weight_decay, **horizon)
+    small = [leaf for leaf in leaves if leaf.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": [leaf for leaf in leaves if leaf.dim() >= 2]},
+        {"params": small, "rule": baseline.vectors, "lr": baseline.vectors_lr * lr},
+    ]
+    there = [group for group in groups if group["params"]]
+    return RuleOptimizer(there, rule, lr=lr, weight_decay=baseline.weight_decay, **horizon)
+
+
+def contenders(
+    optimizers: Mapping[str, Optimizer], baselines: Iterable[str], schedules: tuple[str, ...] = (CONSTANT,)
+) -> tuple[Contender, ...]:
     """All that take part: the optimizers given, then those baselines that are not among them.
+
+    Args:
+        optimizers: By name.
+        baselines: Names in `BASELINES`.
+        schedules: What baselines that are given by name are tuned over, beside their learning rates.
 
     Raises:
         UnknownNameError, RuleError, CheckpointError: an optimizer cannot be loaded.
         OptionError: there is none, or a baseline's name is taken by another optimizer.
     """
-    found = {name: _contender(name, given) for name, given in optimizers.items()}
+    found = {name: _contender(name, given, schedules) for name, given in optimizers.items()}
     for name in baselines:
         if name not in BASELINES:
             load_rule(name)  # raises, naming the rules there are
             raise OptionError(f"baseline {name!r} is a rule file; pass Baseline(load_rule(...)) among the optimizers")
-        contender = _contender(name, name)
+        contender = _contender(name, name, schedules)
         if found.setdefault(name, contender).fingerprint != contender.fingerprint:
             raise OptionError(f"optimizer {name!r} has the name of a baseline; rename it, or leave out that baseline")
     if not found:
@@ -133,18 +193,28 @@ def contenders(optimizers: Mapping[str, Optimizer], baselines: Iterable[str]) ->
     return tuple(found.values())
 
 
-def _contender(name: str, given: Optimizer) -> Contender:
+def _contender(name: str, given: Optimizer, schedules: tuple[str, ...]) -> Contender:
     if isinstance(given, str) and given in BASELINES:
         label = BASELINES[given].label if name == given else name
-        given = Baseline(BASELINES[given].rule, label, BASELINES[given].lrs)
+        given = replace(BASELINES[given], label=label, schedules=schedules)
     if isinstance(given, (str, Path)):
         given = load_optimizer(given)
     if isinstance(given, Baseline):
-        text = _rule_text(given.rule, given.weight_decay)
-        return Contender(name, given.label, "baseline", given.rule, None, given, _digest(text.encode()))
+        lr, schedule = (None, CONSTANT) if given.tuned else (given.lrs[0], given.schedules[0])
+        fingerprint = _digest(_baseline_text(given).encode())
+        return Contender(name, given.label, "baseline", given.rule, lr, given, fingerprint, schedule)
     if isinstance(given, Rule):
         return Contender(name, name, "rule", given, given.lr, None, _digest(_rule_text(given, 0.0).encode()))
     return Contender(name, name, "learned", given, None, None, _digest(_network_bytes(given)))
+
+
+def _baseline_text(baseline: Baseline) -> str:
+    if isinstance(baseline.rule, TorchOptimizer):
+        return baseline.rule.identity
+    text = _rule_text(baseline.rule, baseline.weight_decay)
+    if baseline.vectors is None:
+        return text
+    return json.dumps([text, _rule_text(baseline.vectors, baseline.weight_decay), baseline.vectors_lr])
 
 
 def _rule_text(rule: Rule, weight_decay: float) -> str:

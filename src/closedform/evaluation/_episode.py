@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
 from closedform.errors import DivergenceError
-from closedform.evaluation._contenders import Contender, Run
+from closedform.evaluation._contenders import CONSTANT, Contender, Run
 from closedform.evaluation._statistics import finite
 from closedform.tasks import Task
 
@@ -34,6 +35,7 @@ class Spec:
         steps: Length of the episode.
         tail: The final loss is the mean minibatch loss of the last ``tail`` steps.
         points: Points that the loss curve is reduced to.
+        schedule: What multiplies the learning rate; None is the contender's own.
     """
 
     contender: int
@@ -44,6 +46,7 @@ class Spec:
     steps: int
     tail: int
     points: int
+    schedule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def seeded(stream: str, seed: int) -> torch.Generator:
 def run_key(spec: Spec, contender: Contender, task: Task) -> str:
     """Hash of everything that decides a run's result: the same key means the same run."""
     lr = contender.lr if spec.lr is None else spec.lr
-    parts = [_VERSION, contender.fingerprint, lr, _task_identity(task), spec.stream, spec.seed]
+    parts: list[Any] = [_VERSION, contender.fingerprint, lr, _task_identity(task), spec.stream, spec.seed]
+    schedule = _schedule(spec, contender)
+    parts += [schedule] if schedule != CONSTANT else []  # keys are those of the time before there were schedules
     text = json.dumps([*parts, spec.steps, spec.tail, spec.points])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -84,7 +89,7 @@ def run_key(spec: Spec, contender: Contender, task: Task) -> str:
 def run_episode(spec: Spec, contender: Contender, task: Task) -> Record:
     """Train the task's optimizee with the contender, on the task's ``eval`` data."""
     generator = seeded(spec.stream, spec.seed)
-    run = contender.start(task.init(generator), spec.lr)
+    run = contender.start(task.init(generator), spec.lr, _schedule(spec, contender), spec.steps)
     losses: list[float] = []
     seconds: list[float] = []
     try:
@@ -104,6 +109,10 @@ def run_episode(spec: Spec, contender: Contender, task: Task) -> Record:
         _test_metrics(run, task) if measured else {},
         median(seconds[min(5, len(seconds) - 1) :]) if seconds else None,  # the first steps create state
     )
+
+
+def _schedule(spec: Spec, contender: Contender) -> str:
+    return spec.schedule or contender.schedule
 
 
 def curve_steps(steps: int, points: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 What makes it fair:
 
-- A baseline's learning rate is tuned for each task by the very quantity that is reported, on other seeds.
+- A baseline's learning rate, and its schedule where several are given, are tuned for each task by the very quantity
+  that is reported, on other seeds; the number of trials that each contender had is told.
 - What was learned (networks, distilled and tuned rules) runs at its own learning rate and is not tuned here.
 - All are judged on the task's ``eval`` half of the data, which meta-training has not seen.
 - At one seed all start from the same parameters and see the same batches, so that differences can be taken seed by
@@ -20,13 +21,15 @@ from statistics import median
 
 import torch
 
+from closedform._options import check_count, check_seed, check_share
 from closedform._version import __version__
 from closedform.errors import OptionError
-from closedform.evaluation._baselines import DEFAULT_BASELINES
-from closedform.evaluation._contenders import Optimizer, contenders
+from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline
+from closedform.evaluation._contenders import CONSTANT, Optimizer, contenders
 from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol, best_baseline
 from closedform.evaluation._execute import Executor, Field, Progress, default_workers
+from closedform.evaluation._schedules import check_schedules
 from closedform.evaluation._statistics import (
     CONFIDENCE,
     RESAMPLES,
@@ -36,7 +39,7 @@ from closedform.evaluation._statistics import (
     summarize_curves,
 )
 from closedform.evaluation._store import RunStore
-from closedform.evaluation._tuning import Search, Tuning, tune
+from closedform.evaluation._tuning import Search, Tuning, best_of, tune
 from closedform.tasks import Task
 from closedform.tasks import get as get_task
 
@@ -56,6 +59,7 @@ class EvaluationOptions:
         workers: Processes; None is one a core, at most 8. The numbers do not depend on it, times do.
         threads: Torch threads a process.
         resume: Use runs that ``out`` already holds.
+        schedules: Schedules of the learning rate that baselines given by name are tuned over (`SCHEDULES`).
     """
 
     first_seed: int = 0
@@ -68,16 +72,17 @@ class EvaluationOptions:
     workers: int | None = None
     threads: int = 1
     resume: bool = True
+    schedules: tuple[str, ...] = (CONSTANT,)
 
     def __post_init__(self) -> None:
         for name in ("tuning_seeds", "tail", "points", "resamples", "threads"):
-            _check_positive(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if self.workers is not None:
-            _check_positive("workers", self.workers)
-        if self.first_seed < 0 or self.extensions < 0:
-            raise OptionError("first_seed and extensions must be 0 or more")
-        if not 0 < self.confidence < 1:
-            raise OptionError(f"confidence must be between 0 and 1, not {self.confidence}")
+            check_count("workers", self.workers)
+        check_seed("first_seed", self.first_seed)
+        check_count("extensions", self.extensions, 0)
+        check_share("confidence", self.confidence)
+        check_schedules(self.schedules)
 
 
 def evaluate(
@@ -119,10 +124,10 @@ def evaluate(
     """
     begin = time.perf_counter()
     options = options or EvaluationOptions()
-    _check_positive("seeds", seeds)
+    check_count("seeds", seeds)
     if steps is not None:
-        _check_positive("steps", steps)
-    field = Field(contenders(optimizers, baselines), _tasks(tasks))
+        check_count("steps", steps)
+    field = Field(contenders(optimizers, baselines, options.schedules), _tasks(tasks))
     store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=options.resume)
     workers = options.workers or default_workers(field.tasks)
     executor = Executor(field, store, workers, options.threads, progress)
@@ -138,6 +143,8 @@ def evaluate(
 
 Pair = tuple[int, int]
 """Positions of a contender and of a task."""
+Setting = tuple[float | None, str | None]
+"""A learning rate and a schedule; None is the contender's own."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +157,11 @@ class _Comparison:
 
     def entries(self) -> tuple[Entry, ...]:
         tunings = self.tune()
+        chosen: dict[Pair, Setting] = {pair: (found.best, found.schedule) for pair, found in tunings.items()}
         first = self.options.first_seed
         pairs = [(c, t) for t in range(len(self.field.tasks)) for c in range(len(self.field.contenders))]
         specs = [
-            self.spec(pair, tunings[pair].best if pair in tunings else None, REPORT, seed)
+            self.spec(pair, chosen.get(pair, (None, None)), REPORT, seed)
             for pair in pairs
             for seed in range(first, first + self.seeds)
         ]
@@ -167,29 +175,45 @@ class _Comparison:
         return tuple(entries)
 
     def tune(self) -> dict[Pair, Tuning]:
-        """Tune every baseline on every task."""
-        field, options = self.field, self.options
-        grids = {c: contender.baseline.lrs for c, contender in enumerate(field.contenders) if contender.baseline}
-        pairs = [(c, t) for c in grids for t in range(len(field.tasks))]
-        searches = [Search(grids[c], options.extensions) for c, _ in pairs]
+        """Tune every baseline that has more than one setting to try, on every task."""
+        pairs: list[Pair] = []
+        searches: list[Search] = []
+        for c, contender in enumerate(self.field.contenders):
+            for t in range(len(self.field.tasks)):
+                found = self.searches(contender.baseline)
+                pairs += [(c, t)] * len(found)
+                searches += found
 
         def run(wave: Sequence[tuple[int, float]]) -> list[list[Record]]:
-            count = options.tuning_seeds
-            specs = [self.spec(pairs[index], lr, TUNE, seed) for index, lr in wave for seed in range(count)]
+            count = self.options.tuning_seeds
+            specs = [
+                self.spec(pairs[index], (lr, searches[index].schedule), TUNE, seed)
+                for index, lr in wave
+                for seed in range(count)
+            ]
             records = self.executor.run(specs)
             return [records[i * count : (i + 1) * count] for i in range(len(wave))]
 
         tune(searches, run)
-        return {
-            pair: search.tuning(options.tuning_seeds, self.steps(pair[1]))
-            for pair, search in zip(pairs, searches, strict=True)
-        }
+        by_pair: dict[Pair, list[Search]] = {}
+        for pair, search in zip(pairs, searches, strict=True):
+            by_pair.setdefault(pair, []).append(search)
+        seeds = self.options.tuning_seeds
+        return {pair: best_of(found, seeds, self.steps(pair[1])) for pair, found in by_pair.items()}
+
+    def searches(self, baseline: Baseline | None) -> list[Search]:
+        """One a schedule; none where there is nothing to choose from."""
+        if baseline is None or not baseline.tuned:
+            return []
+        extensions = self.options.extensions if baseline.extensions is None else baseline.extensions
+        return [Search(baseline.lrs, extensions, schedule) for schedule in baseline.schedules]
 
     def steps(self, task: int) -> int:
         return self.length or self.field.tasks[task].horizon
 
-    def spec(self, pair: Pair, lr: float | None, stream: str, seed: int) -> Spec:
-        return Spec(*pair, lr, stream, seed, self.steps(pair[1]), self.options.tail, self.options.points)
+    def spec(self, pair: Pair, setting: Setting, stream: str, seed: int) -> Spec:
+        lr, schedule = setting
+        return Spec(*pair, lr, stream, seed, self.steps(pair[1]), self.options.tail, self.options.points, schedule)
 
     def entry(self, pair: Pair, records: Sequence[Record], tuning: Tuning | None) -> Entry:
         contender, task = self.field.contenders[pair[0]], self.field.tasks[pair[1]]
@@ -216,6 +240,7 @@ class _Comparison:
             complexity=contender.complexity,
             tuning=tuning,
             fingerprint=contender.fingerprint,
+            schedule=tuning.schedule if tuning else contender.schedule,
         )
 
     def summary(self, values: Iterable[float | None]) -> Summary:
@@ -238,6 +263,8 @@ class _Comparison:
 def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
     found = tuple(get_task(task) if isinstance(task, str) else task for task in given)
     names = [task.name for task in found]
+    for task in found:
+        task.check_pure()
     if not found:
         raise OptionError("nothing to evaluate on: give at least one task")
     if len(set(names)) < len(names):
@@ -247,8 +274,3 @@ def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
 
 def _versions() -> dict[str, str]:
     return {"closedform": __version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise OptionError(f"{name} must be 1 or more, not {value}")

@@ -55,6 +55,7 @@ class Entry:
         complexity: Nodes of the rule; None for a network.
         tuning: How the learning rate was found; None if it was not tuned.
         fingerprint: Hash of what the optimizer does.
+        schedule: What multiplied the learning rate, a name in `SCHEDULES`.
     """
 
     task: str
@@ -73,6 +74,12 @@ class Entry:
     complexity: int | None
     tuning: Tuning | None
     fingerprint: str
+    schedule: str = "constant"
+
+    @property
+    def trials(self) -> int:
+        """Number of settings that were tried to tune it; 0 if it was not tuned."""
+        return self.tuning.trials if self.tuning else 0
 
 
 @dataclass(frozen=True)
@@ -203,9 +210,13 @@ def _entry(row: dict[str, Any]) -> Entry:
         "test": {name: _summary(value) for name, value in row["test"].items()},
         "curve": Curve(**_tuples(row["curve"])),
         "difference": difference and Difference(**{**difference, "loss": _summary(difference["loss"])}),
-        "tuning": tuning and Tuning(**_tuples(tuning)),
+        "tuning": tuning and _tuning(tuning),
     }
     return Entry(**{**row, **nested})
+
+
+def _tuning(row: dict[str, Any]) -> Tuning:
+    return Tuning(**{**_tuples(row), "others": tuple(_tuning(other) for other in row.get("others", ()))})
 
 
 def _summary(row: dict[str, Any]) -> Summary:

@@ -16,6 +16,7 @@ from closedform.evaluation._html import Column, Raw, details, element, paragraph
 from closedform.evaluation._numbers import duration
 from closedform.evaluation._report_results import comparison, headlines, learning_rates
 from closedform.evaluation._report_rule import Records, equation, hall, response, training
+from closedform.evaluation._report_tasks import all_tasks
 from closedform.evaluation._response import ResponseCurves
 from closedform.rules import Rule
 
@@ -127,6 +128,9 @@ def _sections(data: ReportData) -> list[tuple[str, str, str]]:
         found.append(("responses", "Equation against network", response(data.responses)))
     if data.evaluation is not None:
         found.append(("comparison", "Against tuned optimizers", comparison(data.evaluation)))
+        together = all_tasks(data.evaluation)
+        if together:
+            found.append(("all-tasks", "All tasks together", together))
         if any(entry.tuning for entry in data.evaluation.entries):
             found.append(("learning-rates", "How the baselines were tuned", learning_rates(data.evaluation)))
     if data.run is not None:

@@ -9,6 +9,7 @@ from closedform.evaluation._headline import headline
 from closedform.evaluation._html import Cell, Column, Raw, element, figure, paragraph, table
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, percent_interval, rate
 from closedform.evaluation._plots import final_losses, loss_curves, tuning_curves
+from closedform.evaluation._table import schedule, trials
 
 
 def headlines(evaluation: Evaluation, subject: str | None) -> str:
@@ -56,8 +57,8 @@ def _how(evaluation: Evaluation) -> str:
         f"Final loss is the mean minibatch training loss of the last {protocol.tail} steps, over {protocol.seeds} "
         f"seeds; brackets are {percent(protocol.confidence, 0)} bootstrap intervals. At a seed all optimizers start "
         "from the same parameters and see the same batches, from the half of the data that meta-training has not seen. "
-        "Networks and rules run at their own learning rate, which is not tuned here; hand-designed optimizers have "
-        "theirs tuned."
+        "Networks and rules run at their own learning rate and are marked untuned; hand-designed optimizers have "
+        "theirs tuned, and their schedule where several were tried."
     )
 
 
@@ -72,6 +73,8 @@ def _table(entries: Sequence[Entry], evaluation: Evaluation) -> str:
         Column("loss on all training data"),
         *(Column(f"test {name}") for name in metrics),
         Column("learning rate"),
+        Column("schedule", ""),
+        Column("trials"),
         Column("buffers a parameter"),
         Column("nodes"),
         Column("time a step"),
@@ -80,7 +83,8 @@ def _table(entries: Sequence[Entry], evaluation: Evaluation) -> str:
     caption = (
         "Difference: final loss minus that of the best tuned baseline, seed by seed; negative is better. Buffers: "
         "numbers that the optimizer keeps for each parameter. Time: the optimizer's own part of a step, median, "
-        "without the gradient, taken while runs shared the machine; rules run through RuleOptimizer. * tuned here."
+        "without the gradient, taken while runs shared the machine; rules run through RuleOptimizer. * tuned here, "
+        "by that many trials, each a learning rate under a schedule."
     )
     return table(columns, rows, caption, "wide")
 
@@ -95,6 +99,8 @@ def _cells(entry: Entry, metrics: Sequence[str]) -> list[Cell]:
         number(entry.full_loss.mean),
         *(_stacked(percent_interval(found)) if found else ABSENT for found in tests),
         rate(entry.lr) + "*" * (entry.tuning is not None),
+        schedule(entry),
+        trials(entry),
         count(entry.state_cost),
         count(entry.complexity),
         duration(entry.step_seconds),
@@ -116,8 +122,8 @@ def _budget(evaluation: Evaluation) -> str:
     return (
         f"Every hand-designed optimizer was run at each learning rate of its grid with {protocol.tuning_seeds} tuning "
         "seeds, other ones than the reported, for the full length of an episode; the smallest mean final loss wins. "
-        "Where the best value lay at an edge, the grid was extended by a decade. "
-        f"In all {runs} tuning runs for {len(tuned)} baselines."
+        "Where the best value lay at an edge, the grid was extended by a decade. Every schedule has a grid of its own; "
+        f"the best schedule's is shown. In all {runs} tuning runs for {len(tuned)} baselines."
     )
 
 
@@ -125,8 +131,9 @@ def _tuning_table(entries: Sequence[Entry]) -> str:
     columns = [
         Column("baseline", ""),
         Column("learning rate"),
+        Column("schedule", ""),
         Column("tried"),
-        Column("values"),
+        Column("trials"),
         Column("runs"),
         Column("optimizer steps"),
         Column("diverged"),
@@ -144,8 +151,9 @@ def _tuning_cells(entry: Entry) -> list[Cell]:
     return [
         entry.label,
         rate(tuning.best),
+        tuning.schedule,
         f"{rate(tuning.lrs[0])} … {rate(tuning.lrs[-1])}",
-        str(len(tuning.lrs)),
+        str(tuning.trials),
         str(tuning.runs),
         f"{tuning.runs * tuning.steps:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         str(sum(tuning.diverged)),

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from closedform.errors import OptionError
 from closedform.lang import OPERATORS, Apply, Lag, Program, Symbol, evaluate, lags, names, walk
-from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer
+from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, fresh_state
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories, lagged, run_source
 
@@ -197,7 +197,7 @@ def _probed(optimizer: LearnedOptimizer, gradients: Tensor, weights: Tensor, mul
     """
     steps = len(gradients)
     probes = {round((index + 1) * (steps - 1) / _PROBES) for index in range(_PROBES)}
-    update, state = optimizer.bind(), optimizer.init_state(weights[0])
+    update, state = optimizer.bind(), fresh_state(optimizer, weights[0], None, steps)
     squares = torch.zeros_like(gradients[0])
     total, count = torch.zeros(len(multiples), dtype=torch.float64), 0
     for t in range(steps):

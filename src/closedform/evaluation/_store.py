@@ -29,11 +29,12 @@ class RunStore:
         if path is None:
             return
         text = _read(path) if resume else ""
-        whole, _, _cut_short = text.rpartition("\n")
+        whole, _, cut_short = text.rpartition("\n")
         for number, line in enumerate(whole.splitlines(), start=1):
             key, record = _parse(line, path, number)
             self._records[key] = record
-        _write(path, whole + "\n" * bool(whole), append=False)
+        if cut_short or not text:
+            _write(path, whole + "\n" * bool(whole), append=False)
 
     def __contains__(self, key: str) -> bool:
         return key in self._records

@@ -9,7 +9,17 @@ from rich.table import Table
 from closedform.evaluation._evaluation import Entry, Evaluation
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, rate
 
-_HEADINGS = ("final loss", "against best baseline", "test accuracy", "lr", "buffers", "nodes", "time a step")
+_HEADINGS = (
+    "final loss",
+    "against best baseline",
+    "test accuracy",
+    "lr",
+    "schedule",
+    "trials",
+    "buffers",
+    "nodes",
+    "time a step",
+)
 
 
 def tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -20,7 +30,8 @@ def tables(evaluation: Evaluation) -> Iterator[Table]:
         table = Table(
             title=f"{task}: {entries[0].steps} steps, {protocol.seeds} seeds",
             caption=f"final loss: mean minibatch training loss of the last {protocol.tail} steps, with its "
-            f"{percent(protocol.confidence, 0)} interval; * = learning rate tuned here",
+            f"{percent(protocol.confidence, 0)} interval; * = tuned here by that many trials, "
+            f"{protocol.tuning_seeds} runs each",
             title_justify="left",
             caption_justify="left",
         )
@@ -40,6 +51,8 @@ def _cells(entry: Entry) -> list[str]:
         _against(entry),
         percent(accuracy.mean) if accuracy else ABSENT,
         rate(entry.lr) + "*" * (entry.tuning is not None),
+        schedule(entry),
+        trials(entry),
         count(entry.state_cost),
         count(entry.complexity),
         duration(entry.step_seconds),
@@ -53,3 +66,15 @@ def _against(entry: Entry) -> str:
     loss = difference.loss
     bounds = "" if loss.low is None else f" [{number(loss.low, 2)}, {number(loss.high, 2)}]"
     return f"{number(loss.mean, 2)}{bounds}"
+
+
+def schedule(entry: Entry) -> str:
+    """What multiplied the learning rate; nothing to say of a network."""
+    return ABSENT if entry.lr is None else entry.schedule
+
+
+def trials(entry: Entry) -> str:
+    """The number of settings tried, or that it was not tuned."""
+    if entry.tuning:
+        return str(entry.trials)
+    return "as given" if entry.kind == "baseline" else "untuned"

@@ -1,14 +1,14 @@
-"""Tune a baseline's learning rate on the quantity that is reported, with other seeds.
+"""Tune a baseline's learning rate and schedule on the quantity that is reported, with other seeds.
 
 Each value of the grid is run on every tuning seed; the best mean final loss wins, and a value whose run diverged loses
 to any that did not. Where the winner lies at an edge, the grid goes on past that edge by a decade, again and again, so
-that no baseline suffers from a badly placed grid.
+that no baseline suffers from a badly placed grid. Every schedule has a search of its own, and the best of them is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from closedform.evaluation._episode import Record
 from closedform.evaluation._statistics import Summary, without_interval
@@ -29,6 +29,8 @@ class Tuning:
         seeds: Tuning seeds a value.
         steps: Steps a run.
         at_edge: True if the best value still is at an edge, the number of extensions being limited.
+        schedule: The schedule under which all this was.
+        others: The same under the schedules that were tried and were not as good.
     """
 
     lrs: tuple[float, ...]
@@ -39,17 +41,25 @@ class Tuning:
     seeds: int
     steps: int
     at_edge: bool
+    schedule: str = "constant"
+    others: tuple[Tuning, ...] = ()
+
+    @property
+    def trials(self) -> int:
+        """Number of settings tried: learning rates under each schedule."""
+        return len(self.lrs) + sum(other.trials for other in self.others)
 
     @property
     def runs(self) -> int:
-        """Number of runs spent."""
-        return len(self.lrs) * self.seeds
+        """Number of runs spent: every trial on every tuning seed."""
+        return self.trials * self.seeds
 
 
 class Search:
-    """One baseline's search on one task: says which values to run next, and takes what they gave."""
+    """One baseline's search on one task and schedule: says which values to run next, and takes what they gave."""
 
-    def __init__(self, grid: Sequence[float], extensions: int) -> None:
+    def __init__(self, grid: Sequence[float], extensions: int, schedule: str = "constant") -> None:
+        self.schedule = schedule
         self._grid = len(grid)
         self._left = extensions
         self._tried: dict[float, Summary] = {}
@@ -78,7 +88,13 @@ class Search:
             seeds,
             steps,
             self._edge() is not None,
+            self.schedule,
         )
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """That of the best value: smaller is better."""
+        return self._tried[self._best()].rank
 
     def _best(self) -> float:
         return min(sorted(self._tried), key=lambda lr: self._tried[lr].rank)
@@ -86,6 +102,8 @@ class Search:
     def _edge(self) -> list[float] | None:
         """Values past the edge that the best lies at, or None."""
         lrs, best = sorted(self._tried), self._best()
+        if len(lrs) < 2:
+            return None
         if best == lrs[0]:
             return _beyond(lrs[0], lrs[0] / lrs[1])
         if best == lrs[-1]:
@@ -107,6 +125,19 @@ def tune(searches: Sequence[Search], run: Callable[[Sequence[tuple[int, float]]]
             results.setdefault(index, {})[lr] = records
         for index, found in results.items():
             searches[index].take(found)
+
+
+def best_of(searches: Sequence[Search], seeds: int, steps: int) -> Tuning:
+    """What the searches under several schedules found, the best of them with the others beside it.
+
+    Args:
+        searches: One a schedule; of two that are as good the earlier is kept.
+        seeds: Tuning seeds a value.
+        steps: Steps a run.
+    """
+    best = min(searches, key=lambda search: search.rank)
+    others = tuple(search.tuning(seeds, steps) for search in searches if search is not best)
+    return replace(best.tuning(seeds, steps), others=others)
 
 
 def _beyond(edge: float, ratio: float) -> list[float]:

@@ -13,8 +13,26 @@ from functools import cached_property
 
 from closedform.export._identifiers import identifiers, unused_stem
 from closedform.export._printer import INDENT, WIDTH, Dialect, Printer
-from closedform.lang import Expr, Kind, Lag, Program, Symbol, history_key, kind_of, memory_kinds, names, transform
+from closedform.lang import (
+    LATE_INPUTS,
+    OPERATORS,
+    Apply,
+    Expr,
+    Kind,
+    Lag,
+    Number,
+    Program,
+    Symbol,
+    apply,
+    history_key,
+    kind_of,
+    memory_kinds,
+    transform,
+)
 from closedform.rules import Rule
+
+_ZEROS = {Kind.ROWWISE: "row_zeros", Kind.COLUMNWISE: "col_zeros"}
+"""Helpers that make states of one number a row or column."""
 
 
 @dataclass
@@ -42,7 +60,8 @@ class Body:
     def names(self) -> Mapping[str, str]:
         """Name in the rule -> name in the file."""
         program = self.program
-        return identifiers([*program.constants, *program.state, *program.where], {*self.taken, self.result})
+        late = {*LATE_INPUTS, "total_steps", *_ZEROS.values()} if program.level > 1 else set()
+        return identifiers([*program.constants, *program.state, *program.where], {*self.taken, self.result, *late})
 
     @cached_property
     def constants(self) -> dict[str, float]:
@@ -52,8 +71,18 @@ class Body:
     @cached_property
     def arguments(self) -> list[str]:
         """What a step needs besides constants."""
-        used = {name for expr in self.program.expressions() for name in names(expr)} | set(self.program.histories)
-        return ["g", *(name for name in ("w", "t") if name in used), *(["state"] if self.memory else [])]
+        used = self.program.reads | ({"t"} if self.program.init else set())
+        return ["g", *(name for name in ("w", "t", *LATE_INPUTS) if name in used), *(["state"] if self.memory else [])]
+
+    @property
+    def reads_t(self) -> bool:
+        """Whether the step's number must be known, be it for the share of all steps."""
+        return not {"t", "progress"}.isdisjoint(self.arguments)
+
+    @property
+    def needs_total_steps(self) -> bool:
+        """Whether the number of all steps must be known."""
+        return self.program.needs_total_steps
 
     @property
     def update_kind(self) -> Kind:
@@ -74,12 +103,32 @@ class Body:
         """The printer, after all statements."""
         program = self.program
         printer = Printer(self.dialect, self.read, set(program.constants), unused_stem("part", self.names.values()))
+        later = apply("greater", Symbol("t"), Number(1))
+        for name, expr in program.init.items():
+            begun = apply("where", later, Symbol(_stored(name)), expr)
+            printer.assign(self.begun[name], self.spread(begun))
         for name, expr in program.state.items():
-            printer.assign(self.names[name], self.with_old_states(expr), name)
+            printer.assign(self.names[name], self.with_old_states(self.spread(expr)), name)
         for name, expr in program.where.items():
-            printer.assign(self.names[name], expr, name)
-        printer.assign(self.result, program.outputs["update"])
+            printer.assign(self.names[name], self.spread(expr), name)
+        printer.assign(self.result, self.spread(program.outputs["update"]))
         return printer
+
+    @cached_property
+    def begun(self) -> dict[str, str]:
+        """State with an initial value -> the variable that holds its old value."""
+        stem = unused_stem("old_", self.names.values())
+        return {name: f"{stem}{self.names[name]}" for name in self.program.init}
+
+    def spread(self, expr: Expr) -> Expr:
+        """The expression, with rows and columns of numbers spread over the tensor where an operator needs all of it."""
+        if not isinstance(expr, Apply):
+            return expr
+        args = [self.spread(arg) for arg in expr.args]
+        whole = OPERATORS[expr.op].reduces and expr.op not in ("mean", "rms")
+        if whole and kind_of(expr.args[0], self.program.kinds) in (Kind.ROWWISE, Kind.COLUMNWISE):
+            args = [apply("where", apply("greater", Number(1), Number(0)), args[0], Symbol("g"))]
+        return apply(expr.op, *args)
 
     @property
     def lines(self) -> list[str]:
@@ -89,7 +138,7 @@ class Body:
     @property
     def helpers(self) -> list[str]:
         """Source of the helper functions that the statements use."""
-        helpers = self.printer.helpers
+        helpers = self.printer.helpers | {name for kind, name in _ZEROS.items() if self.keys(kind)}
         return [source for name, source in self.dialect.helpers.items() if name in helpers]
 
     @cached_property
@@ -106,8 +155,11 @@ class Body:
 
     def read(self, node: Symbol | Lag) -> str:
         if isinstance(node, Symbol):
-            return self.names.get(node.name, node.name)
+            key = node.name.removeprefix(_STORED)
+            return self.names.get(node.name, node.name) if key == node.name else f'state["{key}"]'
         own = node.name in self.program.state and node.steps == 1
+        if own and node.name in self.begun:
+            return self.begun[node.name]
         return f'state["{node.name if own else history_key(node.name, node.steps)}"]'
 
     def with_old_states(self, expr: Expr) -> Expr:
@@ -117,6 +169,14 @@ class Body:
             return Lag(node.name, 1) if isinstance(node, Symbol) and node.name in self.program.state else node
 
         return transform(expr, leaf)
+
+
+_STORED = "cf_stored_"
+"""Marks the stored value of a state that has an initial one; no name of a program starts like this."""
+
+
+def _stored(name: str) -> str:
+    return _STORED + name
 
 
 def one_step(body: Body) -> str:

@@ -28,6 +28,35 @@ _TORCH_HELPERS = {
     """Euclidean norm of the tensor."""
     return torch.sqrt(torch.sum(torch.square(x)))
 ''',
+    "row_mean": '''def row_mean(x):
+    """Mean over each row of the tensor as a matrix [shape[0], rest]."""
+    return x.mean(tuple(range(1, x.dim())), keepdim=True) if x.dim() > 1 else x
+''',
+    "col_mean": '''def col_mean(x):
+    """Mean over each column of the tensor as a matrix [shape[0], rest]."""
+    return x.mean(0, keepdim=True) if x.dim() > 0 else x
+''',
+    "row_zeros": '''def row_zeros(x):
+    """A zero for each row of the tensor as a matrix."""
+    return x.new_zeros([n if i == 0 else 1 for i, n in enumerate(x.shape)])
+''',
+    "col_zeros": '''def col_zeros(x):
+    """A zero for each column of the tensor as a matrix."""
+    return x.new_zeros([1 if i == 0 else n for i, n in enumerate(x.shape)])
+''',
+    "orthogonalise": '''def orthogonalise(x):
+    """Newton-Schulz: the matrix [shape[0], rest] with singular values near 1."""
+    if x.dim() < 2:
+        return x
+    y = x.reshape(x.shape[0], x.shape[1:].numel())
+    tall = y.shape[0] > y.shape[1]
+    y = y.mT if tall else y
+    y = y / (torch.linalg.vector_norm(y) + 1e-7)
+    for _ in range(5):
+        z = y @ y.mT
+        y = 3.4445 * y + (-4.775 * z + 2.0315 * (z @ z)) @ y
+    return (y.mT if tall else y).reshape(x.shape)
+''',
 }
 
 
@@ -61,6 +90,8 @@ def _torch_where_greater(plain: tuple[bool, ...]) -> str:
     return f"torch.where({left} > {{1}}, {'{2:a}' if plain[3] else '{2}'}, {{3}})"
 
 
+_MATRIX_CALLS = {name: f"{name}({{0}})" for name in ("row_mean", "col_mean", "orthogonalise")}
+
 TORCH = Dialect(
     {name: f"torch.{name}({{0:a}})" for name in _TORCH_UNARY}
     | {
@@ -76,6 +107,7 @@ TORCH = Dialect(
         "slog": "torch.log(abs({0:a}) + 1e-08)",
         "rms": "rms({0:a})",
         "norm": "norm({0:a})",
+        **_MATRIX_CALLS,
     },
     _TORCH_HELPERS,
     "scalar({0})",
@@ -96,6 +128,35 @@ def _array_helpers(xp: str) -> dict[str, str]:
     """Euclidean norm of the array."""
     return {xp}.sqrt({xp}.sum({xp}.square(x)))
 ''',
+        "row_mean": f'''def row_mean(x):
+    """Mean over each row of the array as a matrix [shape[0], rest]."""
+    return {xp}.mean(x, tuple(range(1, x.ndim)), keepdims=True) if x.ndim > 1 else x
+''',
+        "col_mean": f'''def col_mean(x):
+    """Mean over each column of the array as a matrix [shape[0], rest]."""
+    return {xp}.mean(x, 0, keepdims=True) if x.ndim > 0 else x
+''',
+        "row_zeros": f'''def row_zeros(x):
+    """A zero for each row of the array as a matrix."""
+    return {xp}.zeros([n if i == 0 else 1 for i, n in enumerate(x.shape)], x.dtype)
+''',
+        "col_zeros": f'''def col_zeros(x):
+    """A zero for each column of the array as a matrix."""
+    return {xp}.zeros([1 if i == 0 else n for i, n in enumerate(x.shape)], x.dtype)
+''',
+        "orthogonalise": f'''def orthogonalise(x):
+    """Newton-Schulz: the matrix [shape[0], rest] with singular values near 1."""
+    if x.ndim < 2:
+        return x
+    y = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    tall = y.shape[0] > y.shape[1]
+    y = y.T if tall else y
+    y = y / ({xp}.sqrt({xp}.sum({xp}.square(y))) + 1e-7)
+    for _ in range(5):
+        z = y @ y.T
+        y = 3.4445 * y + (-4.775 * z + 2.0315 * (z @ z)) @ y
+    return (y.T if tall else y).reshape(x.shape)
+''',
     }
 
 
@@ -115,6 +176,7 @@ def _array_calls(xp: str) -> dict[str, str]:
         "slog": f"{xp}.log(abs({{0}}) + 1e-08)",
         "rms": "rms({0})",
         "norm": "norm({0})",
+        **_MATRIX_CALLS,
     }
 
 

@@ -66,6 +66,7 @@ def equations(body: Body) -> list[str]:
 
     program = body.program
     return [
+        *(f"{body.names[name]} at step 0 = {text(expr)}" for name, expr in program.init.items()),
         *(f"{body.names[name]} <- {text(expr)}" for name, expr in program.state.items()),
         *(f"{body.names[name]} = {text(expr)}" for name, expr in program.where.items()),
         f"update = {text(program.outputs['update'])}",
@@ -76,7 +77,15 @@ def _legend(body: Body) -> list[str]:
     """What the equations' notation means, as far as this rule uses it."""
     found = []
     if body.program.state:
-        found.append("x <- ... is a state, 0 before the first step; the right-hand sides of states see old values.")
+        start = "0 before the first step" + (" if nothing else is said" if body.program.init else "")
+        found.append(f"x <- ... is a state, {start}; the right-hand sides of states see old values.")
+    if body.needs_total_steps:
+        found.append("T is the number of all steps, total_steps, and progress = min(t/T, 1).")
+    if body.program.needs_shapes or body.program.matrix_operators:
+        found.append(
+            "A tensor is the matrix [rows, columns] = [shape[0], the rest], a vector [n, 1]; numel is the number of "
+            "its elements, ndim of its dimensions, fan_out of its rows and fan_in of its columns."
+        )
     deepest = [lags(expr) for expr in body.program.expressions()]
     if any(deepest):
         found.append("prev(x) is x one step ago, lag(x, k) is x k steps ago, 0 before the start.")

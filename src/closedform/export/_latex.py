@@ -55,7 +55,9 @@ def equations(rule: Rule) -> list[str]:
     program = rule.program.merged
     now = dict.fromkeys(["g", *program.state, *program.where], "t") | {"w": "t-1"}
     before = now | dict.fromkeys(program.state, "t-1")
+    first = {"g": "1", "w": "0"}
     return [
+        *(f"{symbol_latex(name, '0')} &= {latex(expr, first, DIGITS)}" for name, expr in program.init.items()),
         *(_equation(name, latex(expr, before, DIGITS)) for name, expr in program.state.items()),
         *(_equation(name, latex(expr, now, DIGITS)) for name, expr in program.where.items()),
         rf"\Delta w_{{t}} &= {latex(program.outputs['update'], now, DIGITS)}",

@@ -16,23 +16,30 @@ _NOTES = [
     "A parameter that is several tensors has a state for each. Everything is computed in float64; numpy warns of "
     "divisions by zero and invalid values, which give infinity and NaN."
 ]
+_HORIZON = ["update(g, w, state, total_steps) takes the number of all steps besides."]
 
 
 def write_numpy(rule: Rule) -> str:
     """A file with ``init(w)`` and ``update(g, w, state)``."""
     body = Body(rule, DIALECT, _TAKEN, result="result")
+    notes = [*_NOTES, *(_HORIZON if body.needs_total_steps else [])]
     imports = "import numpy as np\n"
-    if any("math." in source for source in body.helpers):
+    if any("math." in source for source in body.helpers) or {"fan_in", "fan_out"} & {*body.arguments}:
         imports = "import math\n\n" + imports
     start = (
-        header(body, "a reference in numpy", "w <- w + lr*update", _NOTES) + f"\n{imports}\nLR = {float(rule.lr)!r}\n"
+        header(body, "a reference in numpy", "w <- w + lr*update", notes) + f"\n{imports}\nLR = {float(rule.lr)!r}\n"
     )
     return "\n\n".join([start, *body.helpers, _init(body), _update(body)])
 
 
 def _init(body: Body) -> str:
     def zero(kind: Kind) -> str:
-        return "np.zeros(np.shape(w))" if kind is Kind.ELEMENTWISE else "np.float64(0)"
+        zeros = {
+            Kind.ELEMENTWISE: "np.zeros(np.shape(w))",
+            Kind.ROWWISE: "row_zeros(np.asarray(w, dtype=np.float64))",
+            Kind.COLUMNWISE: "col_zeros(np.asarray(w, dtype=np.float64))",
+        }
+        return zeros.get(kind, "np.float64(0)")
 
     items = ['"step": 0', *(f'"{key}": {zero(kind)}' for key, kind in body.memory.items())]
     return f'''def init(w):
@@ -41,9 +48,21 @@ def _init(body: Body) -> str:
 '''
 
 
+_LATE = {
+    "T": "np.float64(total_steps)",
+    "progress": "np.minimum(t / total_steps, 1.0)",
+    "numel": "np.float64(g.size)",
+    "ndim": "np.float64(g.ndim)",
+    "fan_in": "np.float64(math.prod(g.shape[1:]))",
+    "fan_out": "np.float64(math.prod(g.shape[:1]))",
+}
+"""How inputs of format 2 are computed."""
+
+
 def _update(body: Body) -> str:
     constants = [f"{name}={value!r}" for name, value in body.constants.items()]
-    signature = ["g", "w", "state", *(["*", *constants] if constants else [])]
+    horizon = ["total_steps"] if body.needs_total_steps else []
+    signature = ["g", "w", "state", *horizon, *(["*", *constants] if constants else [])]
     lines = [
         bracketed("def update(", signature, "):"),
         f'{INDENT}"""The update and the new state; g is the gradient at w, of the same shape."""',
@@ -51,8 +70,9 @@ def _update(body: Body) -> str:
     ]
     if "w" in body.arguments:
         lines.append(f"{INDENT}w = np.asarray(w, dtype=np.float64)")
-    if "t" in body.arguments:
+    if body.reads_t:
         lines.append(f'{INDENT}t = np.float64(state["step"] + 1)')
+    lines += [f"{INDENT}{name} = {text}" for name, text in _LATE.items() if name in body.arguments]
     lines += [INDENT + line for line in body.lines]
     if body.update_kind is not Kind.ELEMENTWISE:
         lines.append(f"{INDENT}result = np.full_like(g, result)")

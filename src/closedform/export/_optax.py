@@ -14,7 +14,7 @@ from closedform.rules import Rule
 _TAKEN = frozenset(
     (
         "jax jnp optax NamedTuple State one_step wide init update updates params state count rate leaf leaves tree "
-        "weights memory moved change g w t p i old new name value weight_decay decays"
+        "math weights memory moved change g w t p i old new name value weight_decay decays"
     ).split()
 )
 _NOTES = [
@@ -28,10 +28,12 @@ def write_optax(rule: Rule) -> str:
     """A file with a function that returns a gradient transformation."""
     body = Body(rule, JAX, _TAKEN)
     start = header(body, "an optax gradient transformation", "w <- w + lr*(update - weight_decay*w)", _NOTES)
-    return "\n\n".join([start + _IMPORTS, _STATE, *body.helpers, _WIDE, one_step(body), _transformation(body)])
+    imports = _IMPORTS if "math." in f"{body.helpers} {_leaf(body)}" else _IMPORTS.replace("import math\n", "")
+    return "\n\n".join([start + imports, _STATE, *body.helpers, _WIDE, one_step(body), _transformation(body)])
 
 
 _IMPORTS = """
+import math
 from typing import NamedTuple
 
 import jax
@@ -53,7 +55,8 @@ _WIDE = '''def wide(x):
 def _transformation(body: Body) -> str:
     name = function_name(body.rule.name, _TAKEN)
     constants = [f"{key}={value!r}" for key, value in body.constants.items()]
-    signature = [f"lr={float(body.rule.lr)!r}", *constants, "*", "weight_decay=0.0"]
+    horizon = ["total_steps"] if body.needs_total_steps else []
+    signature = [f"lr={float(body.rule.lr)!r}", *constants, "*", *horizon, "weight_decay=0.0"]
     return f'''{bracketed(f"def {name}(", signature, "):")}
     """{title(body.rule, "a transformation; lr is a number or a schedule")}"""
     decays = not isinstance(weight_decay, (int, float)) or weight_decay != 0
@@ -68,6 +71,8 @@ def _init(body: Body) -> str:
     zeros = {
         Kind.ELEMENTWISE: "jnp.zeros_like",
         Kind.PER_TENSOR: "lambda p: wide(jnp.zeros((), p.dtype))",
+        Kind.ROWWISE: "lambda p: wide(row_zeros(p))",
+        Kind.COLUMNWISE: "lambda p: wide(col_zeros(p))",
         Kind.UNIFORM: "lambda p: jnp.zeros(())",
     }
     lines = ["def init(params):", INDENT + "memory = {}"]
@@ -91,7 +96,8 @@ def _update(body: Body) -> str:
         "    memory = {}",
         *(_READ_MEMORY if body.memory else []),
         "    rate = lr(state.count) if callable(lr) else lr",
-        *(["    t = jnp.asarray(state.count + 1, float)"] if "t" in body.arguments else []),
+        *(["    t = jnp.asarray(state.count + 1, float)"] if body.reads_t else []),
+        *(f"    {name} = {text}" for name, text in _HORIZON.items() if name in body.arguments),
         "    moved = []",
         "    for i, leaf in enumerate(leaves):",
         *_leaf(body),
@@ -111,11 +117,22 @@ _WRITE_MEMORY = [
 ]
 
 
+_HORIZON = {"T": "jnp.asarray(total_steps, float)", "progress": "jnp.minimum(t / total_steps, 1.0)"}
+_SHAPES = {
+    "numel": "leaf.size",
+    "ndim": "leaf.ndim",
+    "fan_in": "math.prod(leaf.shape[1:])",
+    "fan_out": "math.prod(leaf.shape[:1])",
+}
+"""How inputs of format 2 are computed."""
+
+
 def _leaf(body: Body) -> list[str]:
     """What happens to one leaf of the tree."""
     given = [{"state": "old"}.get(name, name) for name in body.arguments] + list(body.constants)
     results = "change, new" if body.memory else "change"
     lines = ["g, w = wide(leaf), wide(weights[i])"]
+    lines += [f"{name} = jnp.asarray({text}, float)" for name, text in _SHAPES.items() if name in body.arguments]
     if body.memory:
         lines.append("old = {name: wide(value[i]) for name, value in memory.items()}")
     call = bracketed(f"{results} = one_step(", given, ")", INDENT * 3)

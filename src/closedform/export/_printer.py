@@ -148,7 +148,8 @@ class Printer:
 
     def source(self, op: str, args: Sequence[Piece]) -> tuple[str, int]:
         if op == "neg":
-            shown = args[0].at_least(_UNARY)
+            spaced = " ** " in args[0].text and args[0].binds == _POWER  # ruff puts it in parentheses
+            shown = args[0].at_least(_ATOM if spaced else _UNARY)
             return f"-({shown})" if shown.startswith("-") else f"-{shown}", _UNARY
         if op in _INFIX:
             return _infix(op, args)

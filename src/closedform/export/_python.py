@@ -21,6 +21,7 @@ _TAKEN = frozenset(
         "fused decoupled_weight_decay"
     ).split()
 )
+_OF_A_TENSOR = (Kind.PER_TENSOR, Kind.ROWWISE, Kind.COLUMNWISE)
 _MOVES = "w <- w + lr*(update - weight_decay*w)"
 
 
@@ -35,7 +36,7 @@ def write_python(rule: Rule) -> str:
 def _class(body: Body) -> str:
     name = class_name(body.rule.name)
     methods = [_constructor(body), _STEP, _step_tensor(body)]
-    if body.keys(Kind.PER_TENSOR):
+    if body.keys(*_OF_A_TENSOR):
         methods.append(_load_state_dict(body))
     return f"class {name}(torch.optim.Optimizer):\n{_class_docstring(body)}\n" + "\n".join(methods)
 
@@ -45,6 +46,7 @@ def _class_docstring(body: Body) -> str:
         "params: Parameters, named parameters or parameter groups.",
         "lr: Learning rate.",
         *([f"{', '.join(body.constants)}: Constants of the rule; a group may set its own."] if body.constants else []),
+        *(["total_steps: Number of all steps."] if body.needs_total_steps else []),
         "weight_decay: Decoupled weight decay.",
         "maximize: Ascend instead of descend.",
     ]
@@ -57,19 +59,24 @@ def _class_docstring(body: Body) -> str:
 def _constructor(body: Body) -> str:
     defaults = {"lr": body.rule.lr} | body.constants
     arguments = [f"{name}={float(value)!r}" for name, value in defaults.items()]
-    options = ["weight_decay", "maximize"]
+    horizon = ["total_steps"] if body.needs_total_steps else []
+    options = [*horizon, "weight_decay", "maximize"]
     groups = [f'"{name}": {name}' for name in [*defaults, *options]]
-    signature = ["self", "params", *arguments, "*", "weight_decay=0.0", "maximize=False"]
+    signature = ["self", "params", *arguments, "*", *horizon, "weight_decay=0.0", "maximize=False"]
     return f"""{bracketed("def __init__(", signature, "):", INDENT)}
         if lr < 0:
             raise ValueError(f"lr must not be negative, got {{lr}}")
         if weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {{weight_decay}}")
-{bracketed("defaults = {", groups, "}", INDENT * 2)}
+{_CHECK_HORIZON if horizon else ""}{bracketed("defaults = {", groups, "}", INDENT * 2)}
         super().__init__(params, defaults)
 """
 
 
+_CHECK_HORIZON = """\
+        if total_steps < 1:
+            raise ValueError(f"total_steps must be 1 or more, got {total_steps}")
+"""
 _STEP = '''    @torch.no_grad()
     def step(self, closure=None):
         """Advance every parameter that has a gradient; returns the closure's loss."""
@@ -87,6 +94,7 @@ _STEP = '''    @torch.no_grad()
 
 def _step_tensor(body: Body) -> str:
     elementwise, uniform, per_tensor = (body.keys(kind) for kind in (Kind.ELEMENTWISE, Kind.UNIFORM, Kind.PER_TENSOR))
+    rows, columns = body.keys(Kind.ROWWISE), body.keys(Kind.COLUMNWISE)
     one, two, three = (INDENT * depth for depth in (1, 2, 3))
     given = [{"state": "old"}.get(name, name) for name in body.arguments]
     given += [f'group["{name}"]' for name in body.constants]
@@ -95,15 +103,18 @@ def _step_tensor(body: Body) -> str:
         *(two + line for line in _START),
         *_loop("state[name] = torch.zeros_like(param)", elementwise, three),
         *_loop("state[name] = torch.zeros((), dtype=dtype, device=param.device)", per_tensor, three),
+        *_loop("state[name] = row_zeros(param).to(dtype)", rows, three),
+        *_loop("state[name] = col_zeros(param).to(dtype)", columns, three),
         *_loop("state[name] = 0.0", uniform, three),
         *(two + line for line in _INPUTS),
-        *([f'{two}t = torch.tensor(float(state["step"]), dtype=torch.float64)'] if "t" in body.arguments else []),
+        *([f'{two}t = torch.tensor(float(state["step"]), dtype=torch.float64)'] if body.reads_t else []),
+        *(f"{two}{name} = {text}" for name, text in _LATE.items() if name in body.arguments),
         *([f"{two}old = {{}}"] if body.memory else []),
-        *_loop("old[name] = state[name].to(dtype)", [*elementwise, *per_tensor], two),
+        *_loop("old[name] = state[name].to(dtype)", [*elementwise, *per_tensor, *rows, *columns], two),
         *_loop("old[name] = scalar(state[name])", uniform, two),
         bracketed(f"update{', new' if body.memory else ''} = one_step(", given, ")", two),
         *_loop("state[name] = new[name].to(param.dtype, copy=True)", elementwise, two),
-        *_loop("state[name] = new[name].to(dtype, copy=True)", per_tensor, two),
+        *_loop("state[name] = new[name].to(dtype, copy=True)", [*per_tensor, *rows, *columns], two),
         *_loop("state[name] = float(new[name])", uniform, two),
         *(two + line for line in _MOVE),
     ]
@@ -117,6 +128,15 @@ def _loop(action: str, keys: list[str], indent: str) -> list[str]:
     return [bracketed("for name in (", string_tuple(keys), "):", indent), indent + INDENT + action] if keys else []
 
 
+_LATE = {
+    "T": 'torch.tensor(float(group["total_steps"]), dtype=torch.float64)',
+    "progress": '(t / group["total_steps"]).clamp(max=1.0)',
+    "numel": "torch.tensor(float(param.numel()), dtype=torch.float64)",
+    "ndim": "torch.tensor(float(param.dim()), dtype=torch.float64)",
+    "fan_in": "torch.tensor(float(param.shape[1:].numel()), dtype=torch.float64)",
+    "fan_out": "torch.tensor(float(param.shape[:1].numel()), dtype=torch.float64)",
+}
+"""How inputs of format 2 are computed."""
 _START = """\
 \"\"\"Advance one parameter, in single precision at least.\"\"\"
 if param.grad.layout != torch.strided:
@@ -142,7 +162,7 @@ param.copy_(w + group["lr"] * update)
 
 
 def _load_state_dict(body: Body) -> str:
-    names = bracketed("for name in (", string_tuple(body.keys(Kind.PER_TENSOR)), "):", INDENT * 3)
+    names = bracketed("for name in (", string_tuple(body.keys(*_OF_A_TENSOR)), "):", INDENT * 3)
     return f'''    def load_state_dict(self, state_dict):
         """Resume; torch would cast numbers kept for a whole tensor to the tensor's type."""
         super().load_state_dict(state_dict)

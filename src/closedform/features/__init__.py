@@ -71,6 +71,18 @@ def _normalised(momentum: Feature) -> Feature:
     )
 
 
+_OVER_ROOT = {"b95": 0.95, "tiny": 1e-20}
+_V95 = {"v95": "b95*v95 + (1 - b95)*square(g)"}
+_CELO = "Moudgil et al. 2026, Celo2 (arXiv 2602.19142), before its normalisation"
+
+
+def _over_v95(momentum: Feature) -> Feature:
+    name = f"{momentum.name}_v95"
+    meaning = f"{momentum.name}/(sqrt(v95) + 1e-20), v95 = EMA(g^2; 0.95)"
+    where = {name: f"{momentum.name}/(sqrt(v95) + tiny)"}
+    return Feature(name, meaning, _CELO, {**momentum.constants, **_OVER_ROOT}, {**momentum.state, **_V95}, where)
+
+
 def _time(scale: int) -> Feature:
     name = f"time{scale}"
     return Feature(name, f"tanh((t - 1)/{scale} - 1)", _METZ, where={name: f"tanh((t - 1)/{scale} - 1)"})
@@ -108,6 +120,9 @@ _ROWS = (
     Feature("v999", "v = EMA(g^2; 0.999), not bias-corrected", _METZ, {"b999": 0.999}, _V999),
     Feature("rsqrt_v999", "1/sqrt(v999 + 1e-6)", _METZ, {"b999": 0.999}, _V999, _RSQRT_V999),
     *(_normalised(_momentum(decay)) for decay in (0.9, 0.99, 0.999)),
+    *(_over_v95(row) for row in (Feature("g", "", "-"), *(_momentum(decay) for decay in (0.9, 0.99, 0.999)))),
+    Feature("progress", "t/T, the share of the episode that is over with this step", "-"),
+    Feature("remaining", "1 - t/T", "-", where={"remaining": "1 - progress"}),
     *(_time(scale) for scale in (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)),
     Feature(
         "log_g",

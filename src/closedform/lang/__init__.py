@@ -20,27 +20,43 @@ from closedform.lang._expression import (
     transform,
     walk,
 )
+from closedform.lang._inputs import (
+    HORIZON_INPUTS,
+    INPUTS,
+    LATE_INPUTS,
+    SHAPE_INPUTS,
+    horizon_inputs,
+    shape_inputs,
+    shape_values,
+)
 from closedform.lang._interpreter import (
     Memory,
     Reduce,
+    check_inputs,
     evaluate,
     history_key,
     initial_memory,
     memory_kinds,
+    memory_shape,
     reduce_whole,
     step,
 )
 from closedform.lang._latex import latex, number_latex, symbol_latex
+from closedform.lang._matrices import matrix_shape, newton_schulz
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
-from closedform.lang._program import INPUTS, Kind, Program, kind_of
+from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
 
 __all__ = [
     "FUNCTIONS",
+    "HORIZON_INPUTS",
     "INPUTS",
+    "LATE_INPUTS",
+    "LATE_NAMES",
     "LIMITS",
     "OPERATORS",
+    "SHAPE_INPUTS",
     "Apply",
     "Expr",
     "Kind",
@@ -53,22 +69,30 @@ __all__ = [
     "Reduce",
     "Symbol",
     "apply",
+    "check_inputs",
     "complexity",
     "derivative",
     "evaluate",
     "from_sympy",
     "history_key",
+    "horizon_inputs",
     "initial_memory",
+    "join",
     "kind_of",
     "lags",
     "latex",
+    "matrix_shape",
     "memory_kinds",
+    "memory_shape",
     "names",
+    "newton_schulz",
     "number_latex",
     "number_text",
     "parse",
     "reduce_whole",
     "rename",
+    "shape_inputs",
+    "shape_values",
     "simplify",
     "step",
     "substitute",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from closedform.lang._c_names import TYPES, Names, reductions
+from closedform.lang._inputs import SHAPE_INPUTS
 from closedform.lang._lowering import Node, Ring
 from closedform.lang._program import Kind
 from closedform.lang._staging import Stage, stages
@@ -57,11 +58,16 @@ class Functions(Names):
         """A uniform or per-tensor node as a C expression in doubles."""
         node = self.plan.nodes[index]
         if node.op == "input":
-            return "c->t"
+            return self.fixed_input(node.name, tensor)
         if node.op == "past":
             ring = self.ring(node)
             return f"*({self.scalar_type(ring)} *){self.slot(ring, node.lag, tensor)}"
         return self.call(node, self.fixed_operand)
+
+    def fixed_input(self, name: str, tensor: str) -> str:
+        if name in SHAPE_INPUTS:
+            return f"c->shapes[{tensor} * {len(SHAPE_INPUTS)} + {list(SHAPE_INPUTS).index(name)}]"
+        return {"t": "c->t", "T": "c->total", "progress": "(c->t < c->total ? c->t / c->total : 1.0)"}[name]
 
     def scalar_type(self, ring: Ring) -> str:
         return "double" if ring.kind is Kind.UNIFORM else self.storage.real

@@ -6,19 +6,24 @@ tested to agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from closedform.errors import ExpressionError
 from closedform.lang._expression import Expr, Lag, Number, Symbol
+from closedform.lang._inputs import LATE_INPUTS
+from closedform.lang._matrices import column_shape, row_shape
 from closedform.lang._operators import OPERATORS
 from closedform.lang._program import Kind, Program
 
 Memory: TypeAlias = dict[str, Tensor]
 """State name -> its value; ``"x@k"`` -> the signal x, k steps ago."""
 Reduce: TypeAlias = Callable[[str, Tensor], Tensor]
+"""(operator's name, a value of every element) -> its result, broadcastable with the value: mean, rms, norm, row_mean,
+col_mean or orthogonalise."""
 
 
 def history_key(name: str, steps: int) -> str:
@@ -36,13 +41,17 @@ def memory_kinds(program: Program) -> dict[str, Kind]:
 
 
 def initial_memory(program: Program, like: Tensor, *, flat: bool = False) -> Memory:
-    """Memory before step 1: zeros shaped, typed and placed as ``like``; scalars for what is one number a tensor.
+    """Memory before step 1: zeros, typed and placed as ``like``.
+
+    They are shaped as ``like``, but scalars for what is one number a tensor, and `memory_shape` for what is one number
+    a row or column. Initial values come in at step 1, see `step`.
 
     Args:
         program: The program.
         like: The parameter tensor, any shape.
         flat: ``like`` holds several parameter tensors end to end, so that what is one number a tensor is kept
-            elementwise (give `step` a ``reduce`` that reduces each tensor and spreads the result over it).
+            elementwise, and so is what is one number a row or column (give `step` a ``reduce`` that reduces each tensor
+            and spreads the result over it).
     """
 
     def zeros(kind: Kind) -> Tensor:
@@ -50,13 +59,22 @@ def initial_memory(program: Program, like: Tensor, *, flat: bool = False) -> Mem
             return torch.zeros((), dtype=torch.float64)
         if kind is Kind.PER_TENSOR and not flat:
             return torch.zeros((), dtype=like.dtype, device=like.device)
-        return torch.zeros_like(like)
+        return torch.zeros_like(like) if flat else like.new_zeros(memory_shape(kind, like.shape))
 
     return {key: zeros(kind) for key, kind in memory_kinds(program).items()}
 
 
+def memory_shape(kind: Kind, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a memory entry of a parameter tensor of this shape: it broadcasts to the tensor's."""
+    if kind is Kind.ELEMENTWISE:
+        return tuple(shape)
+    if kind is Kind.ROWWISE:
+        return row_shape(shape)
+    return column_shape(shape) if kind is Kind.COLUMNWISE else ()
+
+
 def reduce_whole(name: str, value: Tensor) -> Tensor:
-    """Reduce over the whole tensor: mean, rms or norm, as a scalar."""
+    """Reduce one whole tensor: mean, rms or norm as a scalar; matrix operators as they are defined."""
     return OPERATORS[name].torch(value)
 
 
@@ -73,7 +91,7 @@ def evaluate(
         expr: The expression.
         values: Value of every name in it; tensors that broadcast together, scalars have no dimensions.
         past: Value of a lagged name; may be left out if there is none.
-        reduce: How ``mean``, ``rms`` and ``norm`` reduce a tensor.
+        reduce: How ``mean``, ``rms``, ``norm`` and the matrix operators treat a tensor.
         done: Values of sub-expressions already evaluated under the same ``values``; added to.
     """
     done = {} if done is None else done
@@ -89,7 +107,7 @@ def evaluate(
     else:
         args = [evaluate(arg, values, past, reduce, done) for arg in expr.args]
         row = OPERATORS[expr.op]
-        result = reduce(expr.op, args[0]) if row.reduces else row.torch(*args)
+        result = reduce(expr.op, _spread(args[0], values)) if row.reduces else row.torch(*args)
     done[expr] = result
     return result
 
@@ -106,17 +124,22 @@ def step(
     Args:
         program: The program.
         inputs: ``g`` and ``w`` of one shape, ``t`` a scalar tensor (float64 for exact bias corrections); constants are
-            put on its device.
+            put on its device. Further those of ``program.reads``: `horizon_inputs` and `shape_inputs` make them.
         memory: From `initial_memory` or the last step.
         constants: Values to use instead of the program's own, scalar tensors; they may require gradients.
         reduce: How reductions treat a tensor (whole tensor by default).
 
     Returns:
         The outputs by name, and the new memory. Neither aliases the inputs' storage in place.
+
+    Raises:
+        ExpressionError: an input that the program reads is missing.
     """
-    values = {name: _scalar(value, inputs.get("t")) for name, value in program.constants.items()}
+    check_inputs(program, inputs)
+    values = dict(inputs)  # a program of level 1 may call its own values T, progress, numel ...
+    values |= {name: _scalar(value, inputs.get("t")) for name, value in program.constants.items()}
     values |= constants or {}
-    values |= inputs
+    memory = _begun(program, values, memory, reduce)
 
     def past(node: Lag) -> Tensor:
         own_state = node.name in program.state and node.steps == 1
@@ -131,6 +154,36 @@ def step(
         values[name] = evaluate(expr, values, past, reduce, done)
     outputs = {name: evaluate(expr, values, past, reduce, done) for name, expr in program.outputs.items()}
     return outputs, _next_memory(program, values, memory)
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
+    """Raise ExpressionError if an input of level 2 that the program reads is missing."""
+    for name in program.reads & LATE_INPUTS.keys():
+        if name not in inputs:
+            raise ExpressionError(
+                f'the program reads "{name}", which is not among the inputs; lang.horizon_inputs(t, T) and '
+                "lang.shape_inputs(shape) make them"
+            )
+
+
+def _begun(
+    program: Program, values: Mapping[str, Tensor], memory: Mapping[str, Tensor], reduce: Reduce
+) -> Mapping[str, Tensor]:
+    """Memory with initial values in their places, at step 1."""
+    if not program.init:
+        return memory
+    done: dict[Expr, Tensor] = {}
+    begun = {
+        name: _like(evaluate(expr, values, None, reduce, done), memory[name]) for name, expr in program.init.items()
+    }
+    later = values["t"] > 1
+    return {**memory, **{name: torch.where(later, memory[name], value) for name, value in begun.items()}}
+
+
+def _spread(value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """One number a row or column, over the whole tensor: a norm counts every element."""
+    like = values.get("g")
+    return value if like is None or value.dim() != like.dim() else value.expand_as(like)
 
 
 def _scalar(value: float, t: Tensor | None) -> Tensor:

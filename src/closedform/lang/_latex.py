@@ -6,6 +6,7 @@ the equation with the rule file, so the tree is printed as it stands.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -20,6 +21,11 @@ _FUNCTIONS = {name: f"\\{name}" for name in ("exp", "log", "tanh", "sinh", "min"
     name: rf"\operatorname{{{name}}}"
     for name in ("asinh", "erf", "erfc", "sign", "clip", "relu", "mean", "rms", "spow", "slog", "ssqrt", "where")
 }
+_FUNCTIONS |= {
+    "row_mean": r"\operatorname{rowmean}",
+    "col_mean": r"\operatorname{colmean}",
+    "orthogonalise": r"\operatorname{orth}",
+}
 
 
 def symbol_latex(name: str, time: str = "") -> str:
@@ -27,11 +33,19 @@ def symbol_latex(name: str, time: str = "") -> str:
     parts = name.split("_")
     accents = [part for part in parts[1:] if part in _ACCENTS]
     stem = "_".join([parts[0], *(part for part in parts[1:] if part not in _ACCENTS)])
+    if not stem.strip("_"):  # nothing for an accent to stand on
+        stem, accents = name, []
     match = re.fullmatch(r"([A-Za-z]+)_?([0-9]+)", stem)
     letter, index = match.groups() if match else (stem, "")
     letter = "epsilon" if letter == "eps" else letter
     escaped = letter.replace("_", r"\_")
-    body = f"\\{letter}" if letter in _GREEK else letter if len(letter) == 1 else rf"\mathrm{{{escaped}}}"
+    body = (
+        f"\\{letter}"
+        if letter in _GREEK
+        else letter
+        if len(letter) == 1 and letter.isalpha()
+        else rf"\mathrm{{{escaped}}}"
+    )
     for accent in accents:
         body = f"{_ACCENTS[accent]}{{{body}}}"
     subscript = ",".join(filter(None, [index, time]))
@@ -40,6 +54,8 @@ def symbol_latex(name: str, time: str = "") -> str:
 
 def number_latex(value: float, digits: int = 6) -> str:
     r"""LaTeX of a number: ``1e-08`` is ``10^{-8}``."""
+    if not math.isfinite(value):
+        return {math.inf: r"\infty", -math.inf: r"-\infty"}.get(value, r"\mathrm{nan}")
     mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     if not exponent:
         return mantissa
@@ -66,7 +82,9 @@ class _Printer:
         """LaTeX of a node and how tightly it binds."""
         if isinstance(expr, Number):
             shown = number_latex(expr.value, self.digits)
-            return shown, _UNARY if expr.value < 0 else _PRODUCT if "cdot" in shown else _ATOM
+            if expr.value < 0:
+                return shown, _UNARY
+            return shown, _PRODUCT if "cdot" in shown else _POWER if "^" in shown else _ATOM
         if isinstance(expr, Symbol):
             return symbol_latex(expr.name, self.times.get(expr.name, "")), _ATOM
         if isinstance(expr, Lag):
@@ -84,7 +102,7 @@ class _Printer:
         if op == "div":
             return self.fraction(args[0], args[1])
         if op == "neg":
-            return f"-{self.wrapped(args[0], _PRODUCT)}", _UNARY
+            return f"-{self.wrapped(args[0], _PRODUCT, signed=False)}", _UNARY
         if op in ("square", "cube"):
             return f"{self.wrapped(args[0], _ATOM)}^{{{2 if op == 'square' else 3}}}", _POWER
         if op == "pow":
@@ -112,7 +130,8 @@ class _Printer:
 
     def fraction(self, above: Expr, below: Expr) -> tuple[str, int]:
         if isinstance(above, Apply) and above.op == "neg":
-            return f"-{self.fraction(above.args[0], below)[0]}", _UNARY
+            shown, _ = self.fraction(above.args[0], below)
+            return (shown[1:], _PRODUCT) if shown.startswith("-") else (f"-{shown}", _UNARY)
         return rf"\frac{{{self.text(above)[0]}}}{{{self.text(below)[0]}}}", _PRODUCT
 
     def wrapped(self, expr: Expr, at_least: int, signed: bool = True) -> str:

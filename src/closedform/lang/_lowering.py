@@ -20,7 +20,7 @@ import torch
 from closedform.lang._expression import Expr, Lag, Number, Symbol
 from closedform.lang._interpreter import history_key
 from closedform.lang._operators import OPERATORS
-from closedform.lang._program import Kind, Program
+from closedform.lang._program import Kind, Program, join, result_kind
 
 SAFE_RECIPROCAL = (2.0**-100, 2.0**100)
 """A literal divisor of this size has a reciprocal in float32."""
@@ -33,7 +33,8 @@ class Node:
     Attributes:
         op: An operator's name; or ``number``, ``input``, ``past`` (a ring's value), ``reciprocal``, ``pow_half``.
         args: Indices of earlier nodes.
-        name: Of an input (g, w, t) or a ring; a number in hexadecimal, which tells 0 from -0 and NaN equal to itself.
+        name: Of an input (g, w, t, T, ...) or a ring; a number in hexadecimal, which tells 0 from -0 and NaN equal to
+            itself.
         lag: Steps back, 1 or more.
     """
 
@@ -97,7 +98,7 @@ def lower(program: Program) -> Plan:
     """Lower a program; unused states and named values are dropped, states that are always equal are kept once."""
     program = program.merged
     builder = _Builder(program)
-    old = {name: builder.past(name, 1) for name in program.state}
+    old = {name: builder.old(name) for name in program.state}
     new = {name: builder.build(expr, old) for name, expr in program.state.items()}
     values = dict(new)
     for name, expr in program.where.items():
@@ -147,7 +148,7 @@ class _Builder:
         if isinstance(expr, Number):
             return self.number(expr.value)
         if isinstance(expr, Lag):
-            return self.past(expr.name, expr.steps)
+            return self.old(expr.name) if expr.steps == 1 else self.past(expr.name, expr.steps)
         if isinstance(expr, Symbol):
             if expr.name in values:
                 return values[expr.name]
@@ -155,6 +156,14 @@ class _Builder:
                 return self.number(self.program.constants[expr.name])
             return self.add(Node("input", name=expr.name), self.program.kinds[expr.name])
         return self.operator(expr.op, *(self.build(arg, values) for arg in expr.args))
+
+    def old(self, name: str) -> int:
+        """A signal's last value; at step 1 the state's initial one, if it has one."""
+        stored = self.past(name, 1)
+        if name not in self.program.init:
+            return stored
+        later = self.operator("greater", self.build(Symbol("t"), {}), self.number(1.0))
+        return self.operator("where", later, stored, self.build(self.program.init[name], {}))
 
     def past(self, name: str, lag: int) -> int:
         return self.add(Node("past", name=name, lag=lag), self.program.kinds[name])
@@ -179,11 +188,9 @@ class _Builder:
         return self.plain(op, *args) if found is None else found
 
     def plain(self, op: str, *args: int) -> int:
-        row = OPERATORS.get(op)
         if op in ("add", "mul"):
             args = tuple(sorted(args))
-        kind = Kind.PER_TENSOR if row is not None and row.reduces else max(self.kinds[arg] for arg in args)
-        return self.add(Node(op, args), kind)
+        return self.add(Node(op, args), result_kind(op, (self.kinds[arg] for arg in args)))
 
     def reciprocal(self, index: int) -> int:
         value = self.nodes[index].number
@@ -210,7 +217,8 @@ def _quotient(build: _Builder, x: int, y: int) -> int | None:
         return x
     if value is not None and not SAFE_RECIPROCAL[0] < abs(value) < SAFE_RECIPROCAL[1]:
         return None
-    return build.operator("mul", x, build.reciprocal(y)) if build.kinds[x] > build.kinds[y] else None
+    wider = join((build.kinds[x], build.kinds[y])) is not build.kinds[y]
+    return build.operator("mul", x, build.reciprocal(y)) if wider else None
 
 
 def _difference(build: _Builder, x: int, y: int) -> int | None:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from closedform.lang._matrices import column_mean, orthogonalised, row_mean
+
 SLOG_FLOOR = 1e-8
 """Added to |x| inside ``slog`` (paper, operator logm)."""
 
@@ -33,7 +35,8 @@ class Operator:
         sympy: Builds the SymPy expression: called with the sympy module and the arguments.
         c: C source template over vectorisable helper functions (``{0}``, ``{1}``, ... are the arguments).
         symbol: Infix or prefix symbol, if it has one.
-        reduces: True if it maps a whole parameter tensor to one number.
+        over: What it looks at besides an element: "" nothing; "tensor" maps a whole parameter tensor to one number,
+            "row" and "column" each row or column of its matrix view; "matrix" maps that matrix to another.
     """
 
     name: str
@@ -44,7 +47,17 @@ class Operator:
     sympy: Callable[..., Any]
     c: str
     symbol: str | None = None
-    reduces: bool = False
+    over: str = ""
+
+    @property
+    def reduces(self) -> bool:
+        """True if an element of the result depends on other elements of the parameter tensor."""
+        return bool(self.over)
+
+    @property
+    def late(self) -> bool:
+        """True if the operator is of ``closedform.rule/2``."""
+        return self.over not in ("", "tensor")
 
 
 def _greater(x: Tensor, y: Tensor) -> Tensor:
@@ -191,7 +204,7 @@ _ROWS = (
         lambda sp, x: sp.Function("mean")(x),
         "",
         None,
-        True,
+        "tensor",
     ),
     Operator(
         "rms",
@@ -202,7 +215,7 @@ _ROWS = (
         lambda sp, x: sp.Function("rms")(x),
         "",
         None,
-        True,
+        "tensor",
     ),
     Operator(
         "norm",
@@ -213,7 +226,40 @@ _ROWS = (
         lambda sp, x: sp.Function("norm")(x),
         "",
         None,
-        True,
+        "tensor",
+    ),
+    Operator(
+        "row_mean",
+        1,
+        "mean over each row of the parameter as a matrix, spread over the row",
+        "all",
+        row_mean,
+        lambda sp, x: sp.Function("row_mean")(x),
+        "",
+        None,
+        "row",
+    ),
+    Operator(
+        "col_mean",
+        1,
+        "mean over each column of the parameter as a matrix, spread over the column",
+        "all",
+        column_mean,
+        lambda sp, x: sp.Function("col_mean")(x),
+        "",
+        None,
+        "column",
+    ),
+    Operator(
+        "orthogonalise",
+        1,
+        "matrix of nearly equal singular values: 5 steps of Newton-Schulz; vectors as they are",
+        "all",
+        orthogonalised,
+        lambda sp, x: sp.Function("orthogonalise")(x),
+        "",
+        None,
+        "matrix",
     ),
 )
 

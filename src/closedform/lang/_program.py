@@ -9,12 +9,17 @@ Time is explicit. At step t the inputs are ``g`` (gradient), ``w`` (parameter) a
 ``lag(x, k)`` is x_{t-k} everywhere, 0 before the start; ``prev(x)`` is x_{t-1}. So inside a state's expression ``m``
 and ``prev(m)`` are the same, and in the update they are the new and the old momentum (Lion needs both).
 
+Before step 1 a state is 0, or the value of its ``init`` section, an expression over the inputs of step 1: Schedule-Free
+starts at ``w``. Further inputs are the horizon, ``T`` and ``progress``, and the tensor's ``numel ndim fan_in fan_out``.
+
 A rule is a program with the one output ``update``; the input features of a learned optimizer are programs too.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -34,10 +39,12 @@ from closedform.lang._expression import (
     substitute,
     walk,
 )
+from closedform.lang._inputs import HORIZON_INPUTS, INPUTS, LATE_INPUTS, SHAPE_INPUTS
 from closedform.lang._operators import FUNCTIONS, OPERATORS
 
-INPUTS = {"g": "gradient", "w": "parameter", "t": "step, 1 2 3 ..."}
-RESERVED = frozenset({*INPUTS, *FUNCTIONS, "lag", "prev", "lr", "step"})
+LATE_NAMES = frozenset({*LATE_INPUTS, *(name for name, row in FUNCTIONS.items() if row.late)})
+"""Reserved in programs of language level 2 only."""
+RESERVED = frozenset({*INPUTS, *FUNCTIONS, "lag", "prev", "lr", "step"}) - LATE_NAMES
 MAX_ENTRIES = 512
 """States, named values and constants that one program may have, each."""
 MAX_BUFFERS = 1024
@@ -45,14 +52,36 @@ MAX_BUFFERS = 1024
 
 
 class Kind(IntEnum):
-    """What a value varies over; an operator's result has the largest kind of its arguments."""
+    """What a value varies over; an operator's result varies over all that its arguments vary over (`join`)."""
 
     UNIFORM = 0
     """The same for all parameters with the same step: made of constants and t."""
     PER_TENSOR = 1
     """One number a parameter tensor: a reduction, and what is made of it."""
-    ELEMENTWISE = 2
-    """One number a parameter."""
+    ROWWISE = 3
+    """One number a row of the parameter tensor as a matrix: a row mean, and what is made of it."""
+    COLUMNWISE = 5
+    """One number a column."""
+    ELEMENTWISE = 7
+    """One number a parameter; also a row kind and a column kind together."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether it varies over a parameter tensor."""
+        return self > Kind.PER_TENSOR
+
+
+def join(kinds: Iterable[Kind]) -> Kind:
+    """What a value made of values of these kinds varies over."""
+    return Kind(functools.reduce(operator.or_, kinds, 0))
+
+
+_RESULTS = {
+    "tensor": Kind.PER_TENSOR,
+    "row": Kind.ROWWISE,
+    "column": Kind.COLUMNWISE,
+    "matrix": Kind.ELEMENTWISE,
+}
 
 
 @dataclass(frozen=True)
@@ -61,9 +90,10 @@ class Program:
 
     Attributes:
         constants: Named constants, finite floats.
-        state: Name -> recurrence; every state is 0 before step 1.
+        state: Name -> recurrence.
         where: Name -> value; each may use those before it.
         outputs: Name -> value.
+        init: Name of a state -> its old value at step 1, over inputs and constants; 0 for those that are not here.
 
     Raises:
         ExpressionError: names clash, are unknown, not identifiers, or there are too many; names the place.
@@ -73,12 +103,14 @@ class Program:
     state: Mapping[str, Expr] = field(default_factory=dict)
     where: Mapping[str, Expr] = field(default_factory=dict)
     outputs: Mapping[str, Expr] = field(default_factory=dict)
+    init: Mapping[str, Expr] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_names(self)
         _check_references(self)
-        if self.buffers > MAX_BUFFERS:
-            raise ExpressionError(f"the program needs {self.buffers} buffers a parameter; the limit is {MAX_BUFFERS}")
+        needed = self.buffers + self.factored
+        if needed > MAX_BUFFERS:
+            raise ExpressionError(f"the program needs {needed} buffers a parameter; the limit is {MAX_BUFFERS}")
 
     @cached_property
     def live(self) -> Program:
@@ -89,7 +121,45 @@ class Program:
             {name: expr for name, expr in self.state.items() if name in used},
             {name: expr for name, expr in self.where.items() if name in used},
             dict(self.outputs),
+            {name: expr for name, expr in self.init.items() if name in used},
         )
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The inputs that the program reads."""
+        own = {*self.constants, *self.state, *self.where}
+        used = {name for expr in self.expressions() for name in (*names(expr), *lags(expr))}
+        return frozenset((used & {*INPUTS, *LATE_INPUTS}) - own)
+
+    @property
+    def needs_total_steps(self) -> bool:
+        """Whether it reads ``T`` or ``progress``."""
+        return not self.reads.isdisjoint(HORIZON_INPUTS)
+
+    @property
+    def needs_shapes(self) -> bool:
+        """Whether it reads ``numel``, ``ndim``, ``fan_in`` or ``fan_out``."""
+        return not self.reads.isdisjoint(SHAPE_INPUTS)
+
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        """Names of the operators in it."""
+        return frozenset(node.op for expr in self.expressions() for node in walk(expr) if isinstance(node, Apply))
+
+    @property
+    def reduces(self) -> bool:
+        """Whether elements of a tensor depend on each other."""
+        return any(OPERATORS[name].reduces for name in self.operators)
+
+    @property
+    def matrix_operators(self) -> frozenset[str]:
+        """Names of the operators in it that look at rows, columns or the whole matrix."""
+        return frozenset(name for name in self.operators if OPERATORS[name].late)
+
+    @property
+    def level(self) -> int:
+        """The format of rule files that it needs: 2 with late inputs, matrix operators or initial values, else 1."""
+        return 2 if self.init or self.matrix_operators or self.reads & LATE_INPUTS.keys() else 1
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
@@ -117,8 +187,16 @@ class Program:
     @cached_property
     def buffers(self) -> int:
         """Elementwise buffers that this program keeps, as it is written (see `state_cost`)."""
-        states = sum(1 for name in self.state if self.kinds[name] is Kind.ELEMENTWISE)
-        return states + sum(k for name, k in self.histories.items() if self.kinds[name] is Kind.ELEMENTWISE)
+        return self._entries(Kind.ELEMENTWISE)
+
+    @property
+    def factored(self) -> int:
+        """Memory entries of one number a row or a column; they cost less than a buffer and count nothing as such."""
+        return self._entries(Kind.ROWWISE) + self._entries(Kind.COLUMNWISE)
+
+    def _entries(self, kind: Kind) -> int:
+        states = sum(1 for name in self.state if self.kinds[name] is kind)
+        return states + sum(k for name, k in self.histories.items() if self.kinds[name] is kind)
 
     @property
     def state_cost(self) -> int:
@@ -131,7 +209,8 @@ class Program:
         return sum(complexity(expr) for expr in self.live.expressions())
 
     def expressions(self) -> Iterator[Expr]:
-        """All expressions: states, named values, outputs."""
+        """All expressions: initial values, states, named values, outputs."""
+        yield from self.init.values()
         yield from self.state.values()
         yield from self.where.values()
         yield from self.outputs.values()
@@ -145,7 +224,7 @@ class Program:
         for name in values:
             if name not in self.constants:
                 raise ExpressionError(f"unknown constant {name!r} (known: {', '.join(self.constants) or 'none'})")
-        return Program({**self.constants, **values}, self.state, self.where, self.outputs)
+        return Program({**self.constants, **values}, self.state, self.where, self.outputs, self.init)
 
     def _reachable(self) -> set[str]:
         definitions = {**self.state, **self.where}
@@ -155,8 +234,9 @@ class Program:
             name = frontier.pop()
             if name not in used:
                 used.add(name)
-                if name in definitions:
-                    frontier.extend((*names(definitions[name]), *lags(definitions[name])))
+                for expr in (definitions.get(name), self.init.get(name)):
+                    if expr is not None:
+                        frontier.extend((*names(expr), *lags(expr)))
         return used
 
 
@@ -166,28 +246,36 @@ def kind_of(expr: Expr, kinds: Mapping[str, Kind]) -> Kind:
         return Kind.UNIFORM
     if isinstance(expr, (Symbol, Lag)):
         return kinds.get(expr.name, Kind.UNIFORM)
-    if OPERATORS[expr.op].reduces:
-        return Kind.PER_TENSOR
-    return max(kind_of(arg, kinds) for arg in expr.args)
+    return result_kind(expr.op, (kind_of(arg, kinds) for arg in expr.args))
+
+
+def result_kind(op: str, args: Iterable[Kind]) -> Kind:
+    """The kind of an operator's result, given the kinds of its arguments."""
+    over = OPERATORS[op].over if op in OPERATORS else ""
+    return _RESULTS[over] if over else join(args)
 
 
 def _infer_kinds(program: Program) -> dict[str, Kind]:
-    kinds = dict.fromkeys(program.constants, Kind.UNIFORM)
-    kinds |= {"g": Kind.ELEMENTWISE, "w": Kind.ELEMENTWISE, "t": Kind.UNIFORM}
+    kinds = {"g": Kind.ELEMENTWISE, "w": Kind.ELEMENTWISE, "t": Kind.UNIFORM}
+    kinds |= dict.fromkeys(HORIZON_INPUTS.keys() & program.reads, Kind.UNIFORM)
+    kinds |= dict.fromkeys(SHAPE_INPUTS.keys() & program.reads, Kind.PER_TENSOR)
+    kinds |= dict.fromkeys(program.constants, Kind.UNIFORM)
     definitions = {**program.state, **program.where}
     kinds |= dict.fromkeys(definitions, Kind.UNIFORM)
     changed = True
     while changed:  # kinds only grow, so this ends
         changed = False
         for name, expr in definitions.items():
-            kind = kind_of(expr, kinds)
-            if kind > kinds[name]:
+            begun = kind_of(program.init[name], kinds) if name in program.init else Kind.UNIFORM
+            kind = join((kind_of(expr, kinds), begun, kinds[name]))
+            if kind is not kinds[name]:
                 kinds[name], changed = kind, True
     return kinds
 
 
 def _check_names(program: Program) -> None:
     seen: dict[str, str] = {}
+    reserved = RESERVED if program.level == 1 else RESERVED | LATE_NAMES
     for section in ("constants", "state", "where"):
         entries: Mapping[str, object] = getattr(program, section)
         if len(entries) > MAX_ENTRIES:
@@ -197,9 +285,9 @@ def _check_names(program: Program) -> None:
                 raise ExpressionError(
                     f"{section} {name!r}: a name must be an ASCII identifier of at most 64 characters"
                 )
-            if name in RESERVED or name.startswith("cf_"):
+            if name in reserved or name.startswith("cf_"):
                 raise ExpressionError(
-                    f'{section} "{name}": this name is reserved (reserved: {", ".join(sorted(RESERVED))})'
+                    f'{section} "{name}": this name is reserved (reserved: {", ".join(sorted(reserved))})'
                 )
             if name in seen:
                 raise ExpressionError(f'{section} "{name}": already defined in {seen[name]}')
@@ -211,8 +299,11 @@ def _check_names(program: Program) -> None:
 
 
 def _check_references(program: Program) -> None:
-    base = {*INPUTS, *program.constants, *program.state}
-    signals = {*INPUTS, *program.state, *program.where} - {"t"}
+    inputs = {*INPUTS, *LATE_INPUTS}
+    base = inputs | {*program.constants, *program.state}
+    signals = {"g", "w", *program.state, *program.where}
+    for name, expr in program.init.items():
+        _check_init(name, expr, program)
     for name, expr in program.state.items():
         _check_expression(f'state "{name}"', expr, base, signals, later=program.where)
     known = set(base)
@@ -223,18 +314,29 @@ def _check_references(program: Program) -> None:
         _check_expression(name, expr, known, signals, later={})
     for place, expr in _places(program):
         for node in walk(expr):
-            if isinstance(node, Apply) and OPERATORS[node.op].reduces and not _varies(node.args[0], program):
+            if not isinstance(node, Apply) or not OPERATORS[node.op].reduces:
+                continue
+            if not kind_of(node.args[0], program.kinds).varies:
                 raise ExpressionError(f"{place}: {node.op} needs a value that varies over the parameter tensor")
 
 
+def _check_init(name: str, expr: Expr, program: Program) -> None:
+    if name not in program.state:
+        raise ExpressionError(f'init "{name}": there is no such state ({_known(name, {*program.state})})')
+    if program.histories.get(name, 0):
+        raise ExpressionError(f'init "{name}": a state with an initial value can be looked back at by one step only')
+    for node in walk(expr):
+        if isinstance(node, Lag):
+            raise ExpressionError(f'init "{name}": nothing came before; lag(...) and prev(...) cannot be used')
+    known = {*INPUTS, *LATE_INPUTS, *program.constants} - {*program.state, *program.where}
+    _check_expression(f'init "{name}"', expr, known, set(), later={})
+
+
 def _places(program: Program) -> Iterator[tuple[str, Expr]]:
+    yield from ((f'init "{name}"', expr) for name, expr in program.init.items())
     yield from ((f'state "{name}"', expr) for name, expr in program.state.items())
     yield from ((f'where "{name}"', expr) for name, expr in program.where.items())
     yield from program.outputs.items()
-
-
-def _varies(expr: Expr, program: Program) -> bool:
-    return kind_of(expr, program.kinds) is Kind.ELEMENTWISE
 
 
 def _check_expression(place: str, expr: Expr, known: set[str], signals: set[str], later: Iterable[str]) -> None:
@@ -258,12 +360,13 @@ def _merge_states(program: Program) -> Program:
     """Merge states with equal recurrences up to names (constants by value), until nothing changes."""
     representative = {name: name for name in program.state}
     while True:
-        seen: dict[Expr, str] = {}
+        seen: dict[tuple[Expr, Expr], str] = {}
         merged = dict(representative)
         for name, expr in program.state.items():
             if representative[name] != name:
                 continue
-            key = substitute(rename(expr, {**representative, name: "_self"}), program.constants)
+            begun = substitute(program.init.get(name, Number(0)), program.constants)
+            key = begun, substitute(rename(expr, {**representative, name: "_self"}), program.constants)
             merged[name] = seen.setdefault(key, name)
         for name in merged:
             merged[name] = merged[merged[name]]
@@ -278,4 +381,5 @@ def _merge_states(program: Program) -> Program:
         kept,
         {name: rename(expr, representative) for name, expr in program.where.items()},
         {name: rename(expr, representative) for name, expr in program.outputs.items()},
+        {name: expr for name, expr in program.init.items() if name in kept},
     )

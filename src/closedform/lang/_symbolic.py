@@ -15,7 +15,11 @@ from closedform.lang._operators import OPERATORS
 
 SIMPLIFY_NODES = 60
 """Past this size full simplification takes SymPy minutes; larger expressions are only collected."""
-_UNARY_FUNCTIONS = {"exp", "log", "tanh", "sinh", "asinh", "erf", "erfc", "sign", "mean", "rms", "norm"}
+_UNARY_FUNCTIONS = {"exp", "log", "tanh", "sinh", "asinh", "erf", "erfc", "sign", "mean", "rms", "norm"} | {
+    "row_mean",
+    "col_mean",
+    "orthogonalise",
+}
 
 
 def to_sympy(expr: Expr) -> Any:

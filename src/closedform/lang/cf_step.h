@@ -14,7 +14,9 @@ typedef struct {
     void *const *memory;   /* [tensors][CF_SLOTS] rings one after the other, each from lag 1 to its depth */
     double *scalars;       /* [tensors][CF_SCALARS] work space */
     double *sums;          /* [chunks][CF_SUMS] work space */
-    double t, lr, weight_decay;
+    const double *shapes;  /* [tensors][4] numel, ndim, fan_in, fan_out, if the program reads one of them */
+    double t, total;       /* this step, and the number of all */
+    double lr, weight_decay;
     double sign;           /* of the gradient: -1 maximises */
     uint64_t seed;         /* of stochastic rounding; another one every step */
     int64_t threads;

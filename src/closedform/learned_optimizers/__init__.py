@@ -15,7 +15,8 @@ import torch
 
 from closedform._names import lookup
 from closedform.errors import OptionError
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
+from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
@@ -30,6 +31,7 @@ LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     **{name: partial(DM, name, size) for name, size in DM_SIZES.items()},
     **{name: partial(RNNprop, name, size) for name, size in RNNPROP_SIZES.items()},
     "mlp": partial(MLP, "mlp"),
+    "celo": partial(Celo, "celo"),
 }
 """Name -> function of ``generator``, and of the member's options, that makes a new one."""
 
@@ -133,6 +135,7 @@ __all__ = [
     "LEARNED_OPTIMIZERS",
     "MLP",
     "PRETRAINED",
+    "Celo",
     "LearnedOptimizer",
     "RNNprop",
     "RNNpropSize",
@@ -144,6 +147,7 @@ __all__ = [
     "SymbolicOptimizer",
     "UpdateFunction",
     "constant_roles",
+    "fresh_state",
     "get",
     "lift_literals",
     "load_learned_optimizer",

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -36,6 +37,10 @@ SIZES = "sizes"
 """Entry of a state: lengths of the parameter tensors, [P]; the same for all optimizees that run side by side."""
 
 
+TOTAL = "T"
+"""Entry of a state: the steps of the whole episode, a scalar in float64, where the optimizer asks for them."""
+
+
 def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
     """The number of elements of each parameter tensor in ``w``; without ``sizes`` it is one tensor."""
     if sizes is None:
@@ -43,14 +48,19 @@ def lengths(w: Tensor, sizes: Sizes | None) -> list[int]:
     return [size if isinstance(size, int) else math.prod(size) for size in sizes]
 
 
-def check_scale(scale: object) -> None:
-    """Refuse what an output cannot be multiplied by.
+def total_state(optimizer: LearnedOptimizer, total_steps: float | None) -> State:
+    """The entry ``T`` of a state; nothing for an optimizer that does not ask for it.
 
     Raises:
-        OptionError: the scale is not a positive number.
+        OptionError: the optimizer needs the number of steps, and it is missing or below 1.
     """
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise OptionError(f"scale must be a finite number above 0, not {scale!r}")
+    if not optimizer.needs_total_steps:
+        return {}
+    if total_steps is None:
+        raise OptionError(f"{optimizer.name!r} follows the progress of an episode: tell it total_steps, its length")
+    if not 1 <= total_steps < math.inf:
+        raise OptionError(f"total_steps must be at least 1, not {total_steps!r}")
+    return {TOTAL: torch.tensor(float(total_steps), dtype=torch.float64)}
 
 
 class LearnedOptimizer(nn.Module, ABC):
@@ -62,6 +72,7 @@ class LearnedOptimizer(nn.Module, ABC):
         state_cost: Buffers a parameter that it keeps between steps.
         coordinatewise: Whether what it does to a coordinate depends on that coordinate alone; the entries of its state
             are then scalars or [..., N]. If not, it depends on the coordinate's own parameter tensor alone.
+        needs_total_steps: Whether it must be told the length of the episode, which its state keeps as ``T``.
         source: Where it comes from: authors, year, title.
     """
 
@@ -69,16 +80,21 @@ class LearnedOptimizer(nn.Module, ABC):
     features: tuple[str, ...]
     state_cost: int
     coordinatewise: bool = True
+    needs_total_steps: bool = False
     source: str = "-"
 
     @abstractmethod
-    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+    def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
         """The state before step 1.
 
         Args:
             w: The optimizee's parameters, [N].
             sizes: Shapes of the parameter tensors that lie end to end in ``w``, or their lengths, which makes vectors
                 of them; None: it is one vector. Only an optimizer that looks at rows and columns needs the shapes.
+            total_steps: Steps of the whole episode; only an optimizer with ``needs_total_steps`` reads it.
+
+        Raises:
+            OptionError: it needs ``total_steps``, and does not get it.
         """
 
     @abstractmethod
@@ -131,6 +147,15 @@ class LearnedOptimizer(nn.Module, ABC):
     def describe(self) -> dict[str, Any]:
         """What tells this optimizer from others, apart from its meta-parameters; a JSON object."""
         return {"name": self.name}
+
+
+def fresh_state(optimizer: LearnedOptimizer, w: Tensor, sizes: Sizes | None, total_steps: int) -> State:
+    """The state before step 1 of an episode of known length, which is told only to an optimizer that asks for it.
+
+    So optimizers written before there was ``total_steps`` go on working.
+    """
+    horizon = {"total_steps": total_steps} if optimizer.needs_total_steps else {}
+    return optimizer.init_state(w, sizes, **horizon)
 
 
 def _stacked(step: Callable[..., Any], g: Tensor, w: Tensor, state: State, *more: Any) -> tuple[Tensor, State]:

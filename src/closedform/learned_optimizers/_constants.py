@@ -87,7 +87,7 @@ def lift_literals(rule: Rule) -> Rule:
         return apply_operator(expr.op, *(lift_all(arg) for arg in expr.args))
 
     update = lift_all(rule.update)
-    program = Program(constants, rule.state, rule.where, {"update": update})
+    program = Program(constants, rule.state, rule.where, {"update": update}, rule.init)
     return Rule(rule.name, program, rule.lr, rule.provenance, rule.results)
 
 

@@ -27,6 +27,7 @@ class DM(RecurrentOptimizer):
         size: Features and layers.
         generator: Draws the initial weights.
         scale: What the output is multiplied by, in units of the optimizee's parameters.
+        clock: How it can know how far the episode is: a name in ``CLOCKS``.
 
     Raises:
         OptionError: the scale is not a positive number.
@@ -35,9 +36,14 @@ class DM(RecurrentOptimizer):
     source = "Andrychowicz et al. 2016, Learning to Learn by Gradient Descent by Gradient Descent"
 
     def __init__(
-        self, name: str, size: RecurrentSize, generator: torch.Generator | None = None, scale: float = SCALE
+        self,
+        name: str,
+        size: RecurrentSize,
+        generator: torch.Generator | None = None,
+        scale: float = SCALE,
+        clock: str = "own",
     ) -> None:
-        super().__init__(name, size, generator, scale)
+        super().__init__(name, size, generator, scale, clock)
 
     def native_shape(self) -> Shape:
         return Shape(len(self.features), 0, self.size.hidden, self.size.layers, bounded=False)

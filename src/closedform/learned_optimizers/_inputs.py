@@ -10,14 +10,16 @@ from torch import Tensor
 from torch.func import vmap
 
 from closedform.features import feature_program
-from closedform.lang import initial_memory, reduce_whole
-from closedform.learned_optimizers._base import State
+from closedform.lang import HORIZON_INPUTS, horizon_inputs, initial_memory, reduce_whole
+from closedform.learned_optimizers._base import TOTAL, State
 from closedform.learned_optimizers._plan import Plan
 
 InputFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[dict[str, Tensor], State]]
 """(g, w, state) -> (features by name, the new state's part: the step and the features' recurrences)."""
 
 _PREFIX = "feature."
+CLOCK_ENTRIES = ("t", TOTAL)
+"""Entries of a state that are one number for all parameters."""
 
 
 class Inputs:
@@ -30,6 +32,7 @@ class Inputs:
     def __init__(self, features: Sequence[str]) -> None:
         self._plan = Plan(feature_program(features).merged)
         self.buffers = self._plan.program.buffers
+        self.needs_total_steps = bool(self._plan.program.reads & HORIZON_INPUTS.keys())
 
     def init_state(self, w: Tensor) -> State:
         """The part before step 1 for parameters ``w``, [N]."""
@@ -46,8 +49,10 @@ class Inputs:
         def features(g: Tensor, w: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
             t = state["t"] + 1
             memory = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
-            found, memory = step({"g": g, "w": w, "t": t}, memory, reduce_whole)
-            return found, {"t": t, **{_PREFIX + key: value for key, value in memory.items()}}
+            horizon = {TOTAL: state[TOTAL]} if TOTAL in state else {}
+            inputs = {"g": g, "w": w, "t": t, **(horizon_inputs(t, state[TOTAL]) if horizon else {})}
+            found, memory = step(inputs, memory, reduce_whole)
+            return found, {"t": t, **horizon, **{_PREFIX + key: value for key, value in memory.items()}}
 
         return features
 
@@ -57,12 +62,12 @@ class Inputs:
         apart = vmap(bound)
 
         def features(g: Tensor, w: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
-            own = {key: value for key, value in state.items() if key == "t" or key.startswith(_PREFIX)}
-            t = own["t"]
-            elementwise = all(value.dim() == 2 for key, value in own.items() if key != "t")
-            if not elementwise or not bool((t == t[0]).all()):
+            own = {key: value for key, value in state.items() if key in CLOCK_ENTRIES or key.startswith(_PREFIX)}
+            clock = {key: own[key] for key in CLOCK_ENTRIES if key in own}
+            elementwise = all(value.dim() == 2 for key, value in own.items() if key not in CLOCK_ENTRIES)
+            if not elementwise or not all(bool((value == value[0]).all()) for value in clock.values()):
                 return apart(g, w, own)
-            found, new = bound(g, w, {**own, "t": t[0]})
-            return found, {**new, "t": t + 1}
+            found, new = bound(g, w, {**own, **{key: value[0] for key, value in clock.items()}})
+            return found, {**new, **clock, "t": clock["t"] + 1}
 
         return features

@@ -44,11 +44,12 @@ class LSTMCell(nn.Module):
         inputs: Rows of its input, I.
         hidden: Hidden units, H.
         generator: Draws the weights and the other biases, uniform in +-1/sqrt(H).
+        clock: Whether the last unit starts as a clock.
     """
 
     gate_scale: Tensor
 
-    def __init__(self, inputs: int, hidden: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, inputs: int, hidden: int, generator: torch.Generator | None = None, clock: bool = True) -> None:
         super().__init__()
         bound = 1 / math.sqrt(hidden)
         self.hidden = hidden
@@ -57,9 +58,10 @@ class LSTMCell(nn.Module):
         with torch.no_grad():
             self.bias[hidden : 2 * hidden, 0] = torch.linspace(0, math.log(MEMORY), hidden)
             self.bias[:hidden] = -self.bias[hidden : 2 * hidden]
-            for gate in range(3):  # the clock's input, forget and candidate read nothing
+            for gate in range(3 if clock else 0):  # the clock's input, forget and candidate read nothing
                 self.weight[gate * hidden + hidden - 1] = 0
-            self.bias[[3 * hidden - 1, 4 * hidden - 1]] = OPEN
+            if clock:
+                self.bias[[3 * hidden - 1, 4 * hidden - 1]] = OPEN
         scale = torch.ones(4, hidden, 1)
         scale[2] = 2.0
         self.register_buffer("gate_scale", scale.reshape(-1, 1), persistent=False)

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.errors import OptionError
+from closedform._options import check_count, check_positive
 from closedform.learned_optimizers._adafactor import INPUTS, Adafactor
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale, lengths
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, lengths
 from closedform.learned_optimizers._inputs import Inputs
 
 MOMENTA = {"mom9": 0.9, "mom99": 0.99, "mom999": 0.999}
@@ -66,9 +66,8 @@ class MLP(LearnedOptimizer):
         self, name: str, generator: torch.Generator | None = None, width: int = 4, scale: float = SCALE
     ) -> None:
         super().__init__()
-        check_scale(scale)
-        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= WIDEST:
-            raise OptionError(f"width must be a whole number from 1 to {WIDEST}, not {width!r}")
+        check_positive("scale", scale)
+        check_count("width", width, 1, WIDEST)
         self.name = name
         self.width = width
         self.scale = scale
@@ -84,7 +83,7 @@ class MLP(LearnedOptimizer):
         self.output_weight = nn.Parameter(torch.zeros(2, width))
         self.output_bias = nn.Parameter(torch.zeros(2, 1))
 
-    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
+    def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
         return self._inputs.init_state(w) | self._adafactor.init_state(w, lengths(w, None) if sizes is None else sizes)
 
     def bind(self) -> UpdateFunction:

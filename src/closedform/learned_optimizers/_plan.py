@@ -10,8 +10,10 @@ meta-gradient of all others into NaN by 0 * infinity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,7 +21,9 @@ from torch.autograd import forward_ad
 
 from closedform.lang import (
     INPUTS,
+    LATE_INPUTS,
     OPERATORS,
+    SHAPE_INPUTS,
     Expr,
     Lag,
     Memory,
@@ -28,11 +32,16 @@ from closedform.lang import (
     Reduce,
     Symbol,
     history_key,
+    matrix_shape,
+    newton_schulz,
     reduce_whole,
+    shape_values,
 )
 
 BoundStep = Callable[[Mapping[str, Tensor], Memory, Reduce], tuple[dict[str, Tensor], Memory]]
 """(inputs, memory, reduce) -> (outputs, new memory), as ``lang.step``."""
+Shape = int | tuple[int, ...]
+"""Of a parameter tensor, or the length of a vector."""
 
 
 def flat_derivative_at_zero(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -114,9 +123,14 @@ class Plan:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._lines = _Lines()
-        names = {name: self._lines.leaf(self._lines.constants, name) for name in program.constants}
-        names |= {name: self._lines.leaf(self._lines.inputs, name) for name in INPUTS}
-        old = names | {name: self._remembered(name) for name in program.state}
+        names = {
+            name: self._lines.leaf(self._lines.inputs, name)
+            for name in (*INPUTS, *LATE_INPUTS)
+            if name in INPUTS or name in program.reads
+        }
+        names |= {name: self._lines.leaf(self._lines.constants, name) for name in program.constants}
+        self._begun = {name: self._begins(name, expr, names) for name, expr in program.init.items()}
+        old = names | {name: self._old(name) for name in program.state}
         new = {name: self._stored(self._compile(expr, old), name) for name, expr in program.state.items()}
         now = names | new
         for name, expr in program.where.items():
@@ -153,9 +167,19 @@ class Plan:
             return names[expr.name]
         if isinstance(expr, Lag):
             own_state = expr.name in self.program.state and expr.steps == 1
-            return self._remembered(expr.name if own_state else history_key(expr.name, expr.steps))
+            return self._old(expr.name) if own_state else self._remembered(history_key(expr.name, expr.steps))
         args = tuple(self._compile(arg, names) for arg in expr.args)
         return self._lines.call(expr.op, None if OPERATORS[expr.op].reduces else _FUNCTIONS[expr.op], args)
+
+    def _begins(self, name: str, expr: Expr, names: Mapping[str, int]) -> int:
+        """The register of a state's last value, which at step 1 is its initial one."""
+        one = self._lines.leaf(self._lines.constants, 1.0)
+        later = self._lines.call("greater", _FUNCTIONS["greater"], (names["t"], one))
+        begun = self._stored(self._compile(expr, names), name)
+        return self._lines.call("where", _FUNCTIONS["where"], (later, self._remembered(name), begun))
+
+    def _old(self, name: str) -> int:
+        return self._begun[name] if name in self._begun else self._remembered(name)
 
     def _remembered(self, key: str) -> int:
         return self._lines.leaf(self._lines.memory, key)
@@ -176,25 +200,64 @@ class Plan:
         return entries
 
 
-def segment_reduce(sizes: Sequence[int]) -> Reduce:
-    """Reductions per parameter tensor, for parameters that lie end to end: each result is spread over its tensor.
+def segment_reduce(shapes: Sequence[Shape]) -> Reduce:
+    """Reductions per parameter tensor, for values [..., N] of tensors that lie end to end along the last dimension.
+
+    Each result is spread over its tensor, [..., N] again; leading dimensions are populations.
 
     Args:
-        sizes: Lengths of the parameter tensors.
+        shapes: Of the parameter tensors; a length makes a vector of its tensor.
     """
+    views = [(shape,) if isinstance(shape, int) else shape for shape in shapes]
+    sizes = [math.prod(view) for view in views]
 
     def reduce(name: str, value: Tensor) -> Tensor:
-        return torch.cat([_REDUCTIONS[name](part).expand_as(part) for part in value.split(list(sizes))])
+        parts = value.split(sizes, dim=-1)
+        if name in _REDUCTIONS:
+            found = [_REDUCTIONS[name](part).expand_as(part) for part in parts]
+        else:
+            found = [_of_matrix(name, part, view) for part, view in zip(parts, views, strict=True)]
+        return torch.cat(found, dim=-1)
 
     return reduce
 
 
+def segment_shapes(
+    shapes: Sequence[Sequence[int]],
+    dtype: torch.dtype,
+    device: torch.device,
+    names: Sequence[str] = tuple(SHAPE_INPUTS),
+) -> dict[str, Tensor]:
+    """``numel``, ``ndim``, ``fan_in``, ``fan_out`` of the tensor that each element belongs to, [N] each."""
+    return _segment_shapes(tuple(map(tuple, shapes)), dtype, device, tuple(names))
+
+
+@lru_cache(maxsize=64)
+def _segment_shapes(
+    shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, device: torch.device, names: tuple[str, ...]
+) -> dict[str, Tensor]:
+    sizes = torch.tensor([math.prod(shape) for shape in shapes], device=device)
+    rows = torch.tensor([shape_values(shape) for shape in shapes], dtype=dtype, device=device).reshape(-1, 4)
+    columns = dict(zip(SHAPE_INPUTS, rows.unbind(1), strict=True))
+    return {name: columns[name].repeat_interleave(sizes) for name in names}
+
+
 _safe_sqrt = flat_derivative_at_zero(torch.sqrt)
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda x: x.mean(),
-    "rms": lambda x: _safe_sqrt(x.square().mean().reshape(1)),
-    "norm": lambda x: _safe_sqrt(x.square().sum().reshape(1)),
+    "mean": lambda x: x.mean(-1, keepdim=True),
+    "rms": lambda x: _safe_sqrt(x.square().mean(-1, keepdim=True)),
+    "norm": lambda x: _safe_sqrt(x.square().sum(-1, keepdim=True)),
 }
+
+
+def _of_matrix(name: str, x: Tensor, shape: Sequence[int]) -> Tensor:
+    """A matrix operator on one tensor of this shape, [..., n]; its result is spread over it."""
+    if len(shape) < 2:
+        return x.mean(-1, keepdim=True).expand_as(x) if name == "col_mean" else x
+    matrix = x.unflatten(-1, matrix_shape(shape))
+    if name == "orthogonalise":
+        return newton_schulz(matrix).flatten(-2)
+    return matrix.mean(-1 if name == "row_mean" else -2, keepdim=True).expand_as(matrix).flatten(-2)
 
 
 def _run(calls: Sequence[_Call], registers: list[Tensor], reduce: Reduce) -> None:

@@ -15,10 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, check_scale
-from closedform.learned_optimizers._inputs import InputFunction, Inputs
+from closedform._names import lookup
+from closedform._options import check_positive
+from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, total_state
+from closedform.learned_optimizers._inputs import CLOCK_ENTRIES, InputFunction, Inputs
 from closedform.learned_optimizers._lstm import LSTMCell
 from closedform.learned_optimizers._native_lstm import Forward, Shape
+
+CLOCKS: dict[str, tuple[str, ...]] = {"own": (), "progress": ("progress",)}
+"""Name -> features that a network reads beside its size's. With ``own`` a unit of each layer starts as a clock, which
+runs for hundreds of steps whatever the horizon; with ``progress`` it is told which share of the episode is over."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +58,28 @@ class RecurrentOptimizer(LearnedOptimizer):
         size: Features and layers.
         generator: Draws the initial weights.
         scale: What its output is multiplied by, in units of the optimizee's parameters.
+        clock: How it can know how far the episode is: a name in ``CLOCKS``.
 
     Raises:
         OptionError: the scale is not a positive number.
+        UnknownNameError: no such clock.
     """
 
-    def __init__(self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float) -> None:
+    def __init__(
+        self, name: str, size: RecurrentSize, generator: torch.Generator | None, scale: float, clock: str = "own"
+    ) -> None:
         super().__init__()
-        check_scale(scale)
+        check_positive("scale", scale)
         self.name = name
         self.size = size
         self.scale = scale
-        self.features = size.features
-        self._inputs = Inputs(size.features)
+        self.clock = clock
+        self.features = size.features + lookup("clock", clock, CLOCKS)
+        self._inputs = Inputs(self.features)
+        self.needs_total_steps = self._inputs.needs_total_steps
         self.state_cost = self._inputs.buffers + 2 * size.hidden * size.layers
         widths = [self.add_input_layer(generator), *[size.hidden] * (size.layers - 1)]
-        self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator) for width in widths)
+        self.cells = nn.ModuleList(LSTMCell(width, size.hidden, generator, clock=clock == "own") for width in widths)
         self.output_weight = nn.Parameter(torch.zeros(1, size.hidden))
         self.output_bias = nn.Parameter(torch.zeros(1, 1))
 
@@ -87,8 +99,8 @@ class RecurrentOptimizer(LearnedOptimizer):
         """What a native forward pass for it is compiled for; None: there is none, and torch does all."""
         return None
 
-    def init_state(self, w: Tensor, sizes: Sizes | None = None) -> State:
-        state = self._inputs.init_state(w)
+    def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
+        state = self._inputs.init_state(w) | total_state(self, total_steps)
         for layer in range(1, self.size.layers + 1):
             state |= {f"{part}{layer}": w.new_zeros(self.size.hidden, w.numel()) for part in ("hidden", "cell")}
         return state
@@ -99,7 +111,7 @@ class RecurrentOptimizer(LearnedOptimizer):
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
             columns, new = features(g, w, state)
-            x = self.enter(torch.stack([columns[name].expand_as(g) for name in self.features]))
+            x = self.enter(torch.stack([columns[name].to(g.dtype).expand_as(g) for name in self.features]))
             for layer, cell in enumerate(cells, start=1):
                 x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
                 new[f"hidden{layer}"] = x
@@ -127,13 +139,16 @@ class RecurrentOptimizer(LearnedOptimizer):
         forward = Forward(shape, parameters)
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
-            if not forward.fits(g, w, *(value for key, value in state.items() if key != "t")):
+            if not forward.fits(g, w, *(value for key, value in state.items() if key not in CLOCK_ENTRIES)):
                 return plain(g, w, state)
             columns, new = features(g, w, state)
-            result, after = forward([columns[name].expand_as(g) for name in self.features], state, self.scale)
+            result, after = forward(
+                [columns[name].to(g.dtype).expand_as(g) for name in self.features], state, self.scale
+            )
             return result, new | after
 
         return update
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "scale": self.scale}
+        own = {} if self.clock == "own" else {"clock": self.clock}
+        return {"name": self.name, "scale": self.scale, **own}

@@ -43,6 +43,7 @@ class RNNprop(RecurrentOptimizer):
         size: Features and layers.
         generator: Draws the initial weights.
         scale: The largest update, in units of the optimizee's parameters.
+        clock: How it can know how far the episode is: a name in ``CLOCKS``.
 
     Raises:
         OptionError: the scale is not a positive number.
@@ -52,9 +53,14 @@ class RNNprop(RecurrentOptimizer):
     size: RNNpropSize
 
     def __init__(
-        self, name: str, size: RNNpropSize, generator: torch.Generator | None = None, scale: float = SCALE
+        self,
+        name: str,
+        size: RNNpropSize,
+        generator: torch.Generator | None = None,
+        scale: float = SCALE,
+        clock: str = "own",
     ) -> None:
-        super().__init__(name, size, generator, scale)
+        super().__init__(name, size, generator, scale, clock)
 
     def add_input_layer(self, generator: torch.Generator | None) -> int:
         bound = 1 / math.sqrt(len(self.features))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from closedform.meta_training._antithetic_es import AntitheticES
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._estimator import Estimate, Estimator
+from closedform.meta_training._evolve import EvolveConfig, evolve
 from closedform.meta_training._flat import FlatParams
 from closedform.meta_training._forward_accumulation import ForwardAccumulation
 from closedform.meta_training._imitation import Imitation
@@ -19,6 +20,7 @@ from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._pes import PES
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
+from closedform.meta_training._references import Reference, reference
 from closedform.meta_training._tensorboard import tensorboard_writer
 from closedform.meta_training._totals import NORMALISATIONS
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
@@ -43,6 +45,7 @@ __all__ = [
     "Carry",
     "Estimate",
     "Estimator",
+    "EvolveConfig",
     "FlatParams",
     "ForwardAccumulation",
     "Imitation",
@@ -52,11 +55,14 @@ __all__ = [
     "Problem",
     "ProblemBatch",
     "Progress",
+    "Reference",
     "Step",
     "TruncatedBPTT",
     "begin",
+    "evolve",
     "meta_train",
     "meta_tune",
+    "reference",
     "run",
     "steps",
     "tensorboard_writer",

@@ -21,7 +21,7 @@ from closedform.meta_training._episodes import Episode, make_problem, together
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._unroll import Carry
 
-FORMAT = "closedform.meta_training/2"
+FORMAT = "closedform.meta_training/3"
 _FREE = ("time_limit", "checkpoint_every")
 """Options that a resumed run may change: they do not change what is computed."""
 
@@ -35,14 +35,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "learned_optimizer": trainer.optimizer.describe(),
-        "tasks": [
-            {
-                "name": task.name,
-                "horizon": task.horizon,
-                "shapes": {key: list(shape) for key, shape in task.shapes.items()},
-            }
-            for task in trainer.tasks
-        ],
+        "tasks": trainer.source.describe(),
         "estimator": trainer.estimator.describe(),
         "config": {key: value for key, value in trainer.config.describe().items() if key not in _FREE},
     }
@@ -114,7 +107,8 @@ def _tensors(episode: Episode) -> dict[str, Tensor]:
     generators = [carry.generator] if isinstance(carry.generator, torch.Generator) else carry.generator
     tensors = {key: getattr(carry, key) for key in _PLACES}
     tensors["generators"] = torch.stack([generator.get_state() for generator in generators])
-    tensors["counters"] = torch.tensor([episode.task, episode.horizon, episode.number, carry.step])
+    counters = [episode.task, episode.horizon, episode.number, carry.step, carry.total, episode.seed]
+    tensors["counters"] = torch.tensor(counters)
     if episode.problem.scale is not None:
         tensors["scale"] = episode.problem.scale
     tensors |= {f"state.{key}": value for key, value in carry.state.items()}
@@ -122,8 +116,8 @@ def _tensors(episode: Episode) -> dict[str, Tensor]:
 
 
 def _episode(trainer: Trainer, slot: int, tensors: dict[str, Tensor]) -> Episode:
-    index, horizon, number, step = tensors["counters"].tolist()
-    task = trainer.tasks[index]
+    kind, horizon, number, step, total, seed = tensors["counters"].tolist()
+    task = trainer.source.again(kind, seed)
     generators = [torch.Generator() for _ in tensors["generators"]]
     for generator, state in zip(generators, tensors["generators"], strict=True):
         generator.set_state(state.clone())  # of a row in a larger tensor it would read the wrong bytes
@@ -133,8 +127,8 @@ def _episode(trainer: Trainer, slot: int, tensors: dict[str, Tensor]) -> Episode
     }
     places = {key: moved[key].to(task.device) for key in _PLACES}
     state, memory = _part(moved, "state."), _part(moved, "memory.")
-    carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=step)
-    return Episode(index, horizon, make_problem(task, len(generators), moved.get("scale")), carry, slot, number)
+    carry = Carry(**places, state=state, memory=memory, generator=together(generators), step=step, total=total)
+    return Episode(kind, horizon, make_problem(task, len(generators), moved.get("scale")), carry, slot, number, seed)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from closedform._names import lookup
-from closedform._options import check_count, check_number, check_positive
+from closedform._options import check_count, check_number, check_positive, check_seed
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import OBJECTIVES
@@ -43,6 +43,7 @@ class MetaTrainConfig:
         clip: Largest norm of a meta-gradient; longer ones are shortened to it.
         seed: Seeds episodes and validation.
         validate_every: Meta-steps between validations; the best weights are kept. 0: never, the last are kept.
+        validation_tasks: Of a task distribution, how many fixed tasks are drawn for validation.
         validation_episodes: Fixed episodes a task, of full horizon, that a validation runs.
         checkpoint_every: Meta-steps between checkpoints.
         time_limit: Stop early after so many seconds, counted over resumed runs too; None: never.
@@ -63,6 +64,7 @@ class MetaTrainConfig:
     clip: float = 1.0
     seed: int = 0
     validate_every: int = 50
+    validation_tasks: int = 8
     validation_episodes: int = 4
     checkpoint_every: int = 50
     time_limit: float | None = None
@@ -75,13 +77,14 @@ class MetaTrainConfig:
             "warmup": 0,
             "batch": 1,
             "side_by_side": 1,
-            "seed": 0,
             "validate_every": 0,
+            "validation_tasks": 1,
             "validation_episodes": 1,
             "checkpoint_every": 1,
             "curriculum_patience": 1,
         }.items():
             check_count(name, getattr(self, name), least)
+        check_seed("seed", self.seed)
         if self.horizon is not None:
             check_count("horizon", self.horizon)
         self._check_curriculum()

@@ -13,6 +13,7 @@ from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
 from closedform.meta_training._seeds import generator_for
+from closedform.meta_training._task_source import TaskSource
 from closedform.meta_training._unroll import Carry, begin
 from closedform.tasks import Task
 
@@ -26,12 +27,13 @@ class Episode:
     """An episode under way.
 
     Attributes:
-        task: Its task's place in the list of tasks.
+        task: Its task's kind (see ``_task_source.py``).
         horizon: Steps after which it ends.
         problem: The problem, with its random scaling.
         carry: Where it stands.
         slot: The slot that runs it.
         number: Which of the slot's episodes it is: 1, 2, ...
+        seed: What the task was drawn from.
     """
 
     task: int
@@ -40,6 +42,7 @@ class Episode:
     carry: Carry
     slot: int = 0
     number: int = 1
+    seed: int = 0
 
     @property
     def left(self) -> int:
@@ -52,21 +55,23 @@ class Episode:
 
 
 def training_episode(
-    optimizer: LearnedOptimizer, tasks: Sequence[Task], config: MetaTrainConfig, slot: int, number: int, stage: int = 0
+    optimizer: LearnedOptimizer, source: TaskSource, config: MetaTrainConfig, slot: int, number: int, stage: int = 0
 ) -> Episode:
     """The slot's episode of that number: its task, random scaling, starting points and batches.
 
     Its length depends on the stage of the curriculum. All slots begin together; so that they do not stay in step, the
-    first episode of all but slot 0 ends at random.
+    first episode of all but slot 0 ends at random; to the optimizer it is one of full length all the same.
     """
     generators = [generator_for(config.seed, _TRAINING, slot, number, row) for row in range(config.side_by_side)]
-    index = int(torch.randint(len(tasks), (), generator=generators[0]))
-    horizon = config.horizon_at(tasks[index].horizon, stage)
+    choice = source.draw(generators[0])
+    task = choice.task
+    total = horizon = config.horizon_at(task.horizon, stage)
     if slot and number == 1:
         horizon = int(torch.randint(1, horizon + 1, (), generator=generators[0]))
-    scale = _random_scale(tasks[index], config.random_scaling, generators) if config.random_scaling else None
-    problem = make_problem(tasks[index], len(generators), scale)
-    return Episode(index, horizon, problem, begin(optimizer, problem, together(generators)), slot, number)
+    scale = _random_scale(task, config.random_scaling, generators) if config.random_scaling else None
+    problem = make_problem(task, len(generators), scale)
+    carry = begin(optimizer, problem, together(generators), total)
+    return Episode(choice.kind, horizon, problem, carry, slot, number, choice.seed)
 
 
 def check_starts(tasks: Sequence[Task], config: MetaTrainConfig) -> None:
@@ -93,10 +98,8 @@ def validation_episode(
 ) -> Episode:
     """Episodes of validation side by side: always the same seeds, full horizon, no random scaling."""
     generators = [generator_for(config.seed, _VALIDATION, number) for number in numbers]
-    problem = make_problem(tasks[index], len(generators), None)
-    return Episode(
-        index, config.horizon or tasks[index].horizon, problem, begin(optimizer, problem, together(generators))
-    )
+    problem, horizon = make_problem(tasks[index], len(generators), None), config.horizon or tasks[index].horizon
+    return Episode(index, horizon, problem, begin(optimizer, problem, together(generators), horizon))
 
 
 def make_problem(task: Task, count: int, scale: Tensor | None) -> AnyProblem:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform._options import check_count, check_number
+from closedform._options import check_count, check_share
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, State, SymbolicOptimizer
 from closedform.meta_training._coordinates import Subset, check_coordinatewise
@@ -69,9 +69,7 @@ class Imitation(Estimator):
     name = "imitation"
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, least=0)
-        if self.weight > 1:
-            raise OptionError(f"weight must be a share from 0 to 1, not {self.weight!r}")
+        check_share("weight", self.weight, zero=True, one=True)
         if self.until is not None:
             check_count("until", self.until, 0)
         if self.coordinates is not None:
@@ -132,7 +130,7 @@ class _Lesson:
         self.subset = subset
         state = {key.removeprefix(_PREFIX): value for key, value in _of_teacher(carry.memory).items()}
         shapes = [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
-        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes)
+        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes, carry.total)
         self._targets: list[Tensor] = []
         self._sizes: list[Tensor] = []
 

@@ -29,6 +29,7 @@ from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training._truncated_bptt import TruncatedBPTT
 from closedform.tasks import Task
+from closedform.tasks.distribution import TaskDistribution
 
 MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
 
@@ -38,7 +39,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 def meta_train(
     optimizer: LearnedOptimizer,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] | TaskDistribution,
     *,
     estimator: Estimator | None = None,
     config: MetaTrainConfig | None = None,
@@ -50,7 +51,7 @@ def meta_train(
 
     Args:
         optimizer: The learned optimizer. Trained in place; ends with the weights that validated best.
-        tasks: Tasks, of which each episode draws one.
+        tasks: Tasks, of which each episode draws one; or a distribution, from which each draws a new one.
         estimator: How meta-gradients are estimated; by default ``TruncatedBPTT()``.
         config: All other options; by default ``MetaTrainConfig()``.
         out: Folder for config, metrics, checkpoints and result; None writes nothing. An earlier run there is replaced.

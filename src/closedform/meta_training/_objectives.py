@@ -7,6 +7,7 @@ episode's start. Of several optimizees side by side every l_s is a row, and each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -39,4 +40,28 @@ def late(losses: Tensor, initial: Tensor) -> Tensor:
     return (losses[-max(1, len(losses) // 4) :] + TINY).log().mean(0)
 
 
-OBJECTIVES: dict[str, Objective] = {"mean": mean, "relative": relative, "log": log, "late": late}
+def clipped(losses: Tensor, initial: Tensor) -> Tensor:
+    """The mean logarithm of the loss over that at the episode's start, cut off where it has risen twofold.
+
+    However far an episode explodes, it counts as that, and so do losses that are not finite.
+    """
+    ratio = (losses.abs() + TINY).log() - (initial.abs() + TINY).log()
+    return ratio.nan_to_num(nan=CLIP, posinf=CLIP).clamp(max=CLIP).mean(0)
+
+
+def clipped_late(losses: Tensor, initial: Tensor) -> Tensor:
+    """As ``clipped``, over the last tenth of the window: for windows of whole episodes."""
+    return clipped(losses[-max(1, len(losses) // 10) :], initial)
+
+
+CLIP = math.log(2)
+"""Where ``clipped`` cuts a rise of the loss off."""
+
+OBJECTIVES: dict[str, Objective] = {
+    "mean": mean,
+    "relative": relative,
+    "log": log,
+    "late": late,
+    "clipped": clipped,
+    "clipped-late": clipped_late,
+}

@@ -35,17 +35,21 @@ class AnyProblem(ABC, Generic[Draws]):
         task: The task.
         split: Where batches are drawn from.
         scale: c, of the shape of w; None for 1.
+
+    Raises:
+        OptionError: the task holds a module with layers that are no pure functions; the message names them.
     """
 
     _axes: tuple[int, ...]
     """Axes of w before the last, each with the axis of a batch that goes with it."""
 
     def __init__(self, task: Task, split: str = "train", scale: Tensor | None = None) -> None:
+        task.check_pure()
         self.task = task
         self.split = split
         self.scale = scale
         self.flat = FlatParams(task.shapes)
-        self._by_hand = type(task).loss_and_grad is not Task.loss_and_grad
+        self._by_hand = task.by_hand
 
     @abstractmethod
     def start(self, generator: Draws) -> Tensor:
@@ -86,7 +90,7 @@ class AnyProblem(ABC, Generic[Draws]):
         in_front = w.dim() - 1 - len(self._axes)
         axes: list[int | None] = [*[None] * in_front, *self._axes]
         for axis in reversed(axes):
-            function = vmap(function, in_dims=(0, axis))
+            function = vmap(function, in_dims=(0, axis), randomness="different")  # dropout draws for each
         return function(w, batch)
 
     def _flat_loss(self, w: Tensor, batch: Batch) -> Tensor:

@@ -21,9 +21,11 @@ from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._meta_parameters import count, gradients
 from closedform.meta_training._objectives import OBJECTIVES
 from closedform.meta_training._ranks import Ranks
+from closedform.meta_training._task_source import task_source
 from closedform.meta_training._totals import GradientNorms, Totals, Window, add_up
 from closedform.meta_training._validation import validate
 from closedform.tasks import Task
+from closedform.tasks.distribution import TaskDistribution
 
 PATIENCE = 50
 """Meta-steps in a row without a finite window after which meta-training gives up."""
@@ -34,7 +36,7 @@ class Trainer:
 
     Args:
         optimizer: The learned optimizer; trained in place.
-        tasks: Tasks, of which each episode draws one.
+        tasks: Tasks, of which each episode draws one; or a distribution, from which each draws a new one.
         estimator: How meta-gradients are estimated.
         config: All other options.
         ranks: The processes that share the work.
@@ -47,24 +49,23 @@ class Trainer:
     def __init__(
         self,
         optimizer: LearnedOptimizer,
-        tasks: Sequence[Task],
+        tasks: Sequence[Task] | TaskDistribution,
         estimator: Estimator,
         config: MetaTrainConfig,
         ranks: Ranks | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.tasks = list(tasks)
+        self.source = task_source(tasks, config.validation_tasks, config.seed)
+        self.tasks = self.source.fixed
         self.estimator = estimator
         self.config = config
         self.ranks = ranks or Ranks()
         self.parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
-        if not self.tasks:
-            raise OptionError("meta-training needs at least one task")
         if not any(parameter.numel() for parameter in self.parameters):
             raise OptionError(f"{optimizer.name!r} has nothing to train: no meta-parameters, or no trainable constants")
         estimator.check(optimizer)
         self.own_slots = self.ranks.share(config.batch, "batch")
-        self.norms = GradientNorms(len(self.tasks), config.normalise)
+        self.norms = GradientNorms(self.source.kinds, config.normalise)
         self.adam = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
         self.step = 0
         self.diverged = 0
@@ -99,7 +100,7 @@ class Trainer:
         self.diverged += totals.lost
         self.bad_in_a_row = 0 if totals.windows else self.bad_in_a_row + 1
         if self.bad_in_a_row >= PATIENCE:
-            names = ", ".join(task.name for task in self.tasks)
+            names = ", ".join(dict.fromkeys(task.name for task in self.tasks))
             raise DivergenceError(
                 f"meta-training stopped at step {self.step}: no window on {names} was finite in {PATIENCE} steps; "
                 "try a smaller lr, or another task"
@@ -130,7 +131,7 @@ class Trainer:
         return Window(episode.task, estimate if finite else None)
 
     def _episode(self, slot: int, number: int) -> Episode:
-        episode = training_episode(self.optimizer, self.tasks, self.config, slot, number, self.stage)
+        episode = training_episode(self.optimizer, self.source, self.config, slot, number, self.stage)
         return episode.at(self.estimator.start(self.optimizer, episode.carry))
 
     def _update(self, totals: Totals) -> float | None:

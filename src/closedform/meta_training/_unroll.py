@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction
+from closedform.learned_optimizers import LearnedOptimizer, State, UpdateFunction, fresh_state
 from closedform.meta_training._problem import AnyProblem
 
 
@@ -33,6 +33,7 @@ class Carry:
         initial: The loss at the episode's start, a scalar or [K].
         generator: Draws the batches, one for each optimizee; it moves on with every step.
         step: Steps taken so far.
+        total: Steps that the episode was begun for.
         memory: What a gradient estimator keeps from one window to the next.
     """
 
@@ -43,6 +44,7 @@ class Carry:
     initial: Tensor
     generator: torch.Generator | tuple[torch.Generator, ...]
     step: int = 0
+    total: int = 0
     memory: State = field(default_factory=dict)
 
     def detached(self) -> Carry:
@@ -67,14 +69,25 @@ class Step:
 
 
 def begin(
-    optimizer: LearnedOptimizer, problem: AnyProblem, generator: torch.Generator | tuple[torch.Generator, ...]
+    optimizer: LearnedOptimizer,
+    problem: AnyProblem,
+    generator: torch.Generator | tuple[torch.Generator, ...],
+    total_steps: int | None = None,
 ) -> Carry:
-    """The start of an episode: fresh optimizees and optimizer state, drawn with ``generator``."""
+    """The start of an episode: fresh optimizees and optimizer state, drawn with ``generator``.
+
+    Args:
+        optimizer: The optimizer.
+        problem: The problem.
+        generator: Draws starting points and batches.
+        total_steps: Steps that the episode will have, for optimizers that follow its progress; None: as the task has.
+    """
     w = problem.start(generator)
     loss, gradient = problem.loss_and_grad(w, generator)
     shapes = [*problem.flat.shapes.values()] * (w.numel() // problem.task.size)
-    state = optimizer.init_state(w.reshape(-1), shapes)
-    return Carry(w, state, loss, gradient, loss, generator).detached()
+    total = total_steps or problem.task.horizon
+    state = fresh_state(optimizer, w.reshape(-1), shapes, total)
+    return Carry(w, state, loss, gradient, loss, generator, total=total).detached()
 
 
 def steps(optimizer: LearnedOptimizer, problem: AnyProblem, carry: Carry, count: int) -> Iterator[Step]:

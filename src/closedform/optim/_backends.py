@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from closedform.lang import (
-    OPERATORS,
-    Apply,
     Kind,
     Lag,
     Memory,
     Program,
     Reduce,
     Symbol,
+    horizon_inputs,
     memory_kinds,
+    memory_shape,
     reduce_whole,
+    shape_inputs,
     step,
-    walk,
 )
 from closedform.optim._noise import Noise
 
@@ -39,14 +39,16 @@ class Slot:
 
     Attributes:
         param, grad: Tensors of one shape, type and device.
-        memory: State name -> tensor, shaped like ``param`` or scalar.
+        memory: State name -> tensor, shaped like ``param``, scalar, or one number a row or column.
         reduce: How mean, rms and norm reduce a tensor of this shape; another way if it is a shard of a larger one.
+        shape: Of the whole parameter, of which ``param`` may be a shard; None: it is the whole.
     """
 
     param: Tensor
     grad: Tensor
     memory: Memory
     reduce: Reduce = reduce_whole
+    shape: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,29 @@ class Cohort:
         params, grads: Tensors; a gradient has its parameter's shape.
         memories: For each parameter its memory; entries that are not the program's do not matter.
         reduces: For each how it is reduced (see `Slot`); None if all are whole.
+        shapes: For each its whole shape (see `Slot`); None if all are whole.
     """
 
     params: Sequence[Tensor]
     grads: Sequence[Tensor]
     memories: Sequence[Memory]
     reduces: Sequence[Reduce] | None = None
+    shapes: Sequence[Sequence[int]] | None = None
+
+    @property
+    def whole_shapes(self) -> Sequence[Sequence[int]]:
+        """The shapes of the whole parameters."""
+        return [param.shape for param in self.params] if self.shapes is None else self.shapes
 
     def slots(self, program: Program) -> list[Slot]:
         """The same, one parameter at a time, for a program."""
         keys = memory_kinds(program)
         reduces = self.reduces or [reduce_whole] * len(self.params)
-        rows = zip(self.params, self.grads, self.memories, reduces, strict=True)
-        return [Slot(param, grad, {key: memory[key] for key in keys}, reduce) for param, grad, memory, reduce in rows]
+        rows = zip(self.params, self.grads, self.memories, reduces, self.whole_shapes, strict=True)
+        return [
+            Slot(param, grad, {key: memory[key] for key in keys}, reduce, shape)
+            for param, grad, memory, reduce, shape in rows
+        ]
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,7 @@ class Settings:
         weight_decay: Decoupled weight decay (update per unit of parameter).
         maximize: Ascend instead of descend.
         noise: If given, bfloat16 states are rounded stochastically with it.
+        total_steps: T; None if no rule asks for it.
     """
 
     t: float | Tensor
@@ -89,6 +102,7 @@ class Settings:
     weight_decay: float
     maximize: bool
     noise: Noise | None = None
+    total_steps: int | None = None
 
 
 Backend = Callable[[Program, Sequence[Slot], Settings], None]
@@ -102,7 +116,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def new_memory(
     program: Program, param: Tensor, state_dtype: torch.dtype | None = None, *, capturable: bool = False
 ) -> Memory:
-    """Zeros for every memory entry: like the parameter, or a scalar for what is one number a tensor.
+    """Zeros for every memory entry: like the parameter, or less for what is one number a tensor, row or column.
 
     What is the same for all parameters (a power of a decay) is kept on the CPU, or on the device if ``capturable``.
     """
@@ -112,7 +126,8 @@ def new_memory(
             return torch.zeros_like(param, dtype=state_dtype, memory_format=torch.preserve_format)
         uniform = kind is Kind.UNIFORM
         dtype = torch.float64 if uniform else compute_dtype(param.dtype)
-        return torch.zeros((), dtype=dtype, device="cpu" if uniform and not capturable else param.device)
+        device = "cpu" if uniform and not capturable else param.device
+        return torch.zeros(memory_shape(kind, param.shape), dtype=dtype, device=device)
 
     return {key: zeros(kind) for key, kind in memory_kinds(program).items()}
 
@@ -123,14 +138,16 @@ def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> No
         shape = slot.param.shape or (1,)  # a scalar parameter must not pass for a uniform number
         dtype = compute_dtype(slot.param.dtype)
         grad, param = (tensor.to(dtype).reshape(shape) for tensor in (slot.grad, slot.param))
-        memory = {key: value.reshape(shape) if _varies(key, program) else value for key, value in slot.memory.items()}
-        moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings, slot.reduce)
+        kinds = memory_kinds(program)
+        memory = {key: value.reshape(memory_shape(kinds[key], shape)) for key, value in slot.memory.items()}
+        whole = slot.param.shape if slot.shape is None else slot.shape
+        moved, new = _advance(program, grad, param, _to(memory, dtype, program), settings, slot.reduce, whole)
         _store(program, slot, moved, new, settings)
 
 
 def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
     """On flat blocks: small tensors joined, large ones cut into pieces that stay in cache."""
-    if any(kind is Kind.PER_TENSOR for kind in program.kinds.values()) or _reduces(program):
+    if program.reduces or program.needs_shapes:
         return reference(program, slots, settings)
     for batch in _batches(slots):
         if len(batch) == 1 and _is_flat(batch[0]):
@@ -150,12 +167,14 @@ def _advance(
     memory: Memory,
     settings: Settings,
     reduce: Reduce = reduce_whole,
+    shape: Sequence[int] = (),
 ) -> tuple[Tensor, Memory]:
-    inputs = {
-        "g": -grad if settings.maximize else grad,
-        "w": param,
-        "t": torch.as_tensor(settings.t, dtype=torch.float64),
-    }
+    t = torch.as_tensor(settings.t, dtype=torch.float64)
+    inputs = {"g": -grad if settings.maximize else grad, "w": param, "t": t}
+    if settings.total_steps is not None:
+        inputs |= horizon_inputs(t, settings.total_steps)
+    if program.needs_shapes:
+        inputs |= shape_inputs(shape)
     outputs, new = step(program, inputs, memory, reduce=reduce)
     update = outputs["update"]
     if settings.weight_decay:
@@ -261,13 +280,3 @@ def _is_flat(slot: Slot) -> bool:
 def _to(memory: Memory, dtype: torch.dtype, program: Program) -> Memory:
     kinds = memory_kinds(program)
     return {key: value if kinds[key] is Kind.UNIFORM else value.to(dtype) for key, value in memory.items()}
-
-
-def _varies(key: str, program: Program) -> bool:
-    return memory_kinds(program)[key] is Kind.ELEMENTWISE
-
-
-def _reduces(program: Program) -> bool:
-    return any(
-        isinstance(node, Apply) and OPERATORS[node.op].reduces for expr in program.expressions() for node in walk(expr)
-    )

@@ -61,6 +61,8 @@ class Compiled:
             settings.t,  # type: ignore[arg-type]  # _batch has refused a tensor where a number is needed
             settings.lr,
             settings.weight_decay,
+            total_steps=settings.total_steps,
+            shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
         )

@@ -14,7 +14,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from closedform.lang import OPERATORS, Kind, Memory, Program
+from closedform.lang import OPERATORS, SHAPE_INPUTS, Kind, Memory, Program, horizon_inputs, shape_values
 from closedform.lang._lowering import lower
 from closedform.optim._backends import compute_dtype
 from closedform.optim._native import is_dense, rotate
@@ -41,6 +41,8 @@ class FusedKernel:
     """
 
     def __init__(self, program: Program, *, stochastic: bool = False, backend: str = "inductor") -> None:
+        if program.matrix_operators:
+            raise NativeUnavailable("the rule looks at rows, columns or whole matrices")
         self.plan = lower(program)
         self.stochastic = stochastic
         kinds = self.plan.kinds
@@ -51,13 +53,14 @@ class FusedKernel:
         self.keys = tuple(key for ring in self.plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in self.plan.rings if ring.depth > 1)
         self.reduces = max(self.plan.levels, default=0) > 0
+        self.needs_shapes = program.merged.needs_shapes
         self.failure: NativeUnavailable | None = None
         # Dynamo counts recompilations a code object: a kernel needs one of its own.
         code = FusedKernel._advance.__code__.replace(co_name="rule_step")
         advance = types.MethodType(types.FunctionType(code, globals()), self)
         self.advance: Callable[..., None] = torch.compile(advance, backend=backend, dynamic=True, fullgraph=True)
 
-    def uniforms(self, memory: Memory, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def uniforms(self, memory: Memory, t: Tensor, total: int) -> tuple[Tensor, dict[str, Tensor]]:
         """All uniform values, float64 [k], and what to store in uniform rings."""
         values: dict[int, Tensor] = {}
 
@@ -66,10 +69,11 @@ class FusedKernel:
             return values[index] if number is None else _scalar(number, t.device)
 
         rings = {ring.name: ring for ring in self.uniform_rings}
+        inputs = {"t": t, **horizon_inputs(t, total)}
         for index in self.uniform:
             node = self.plan.nodes[index]
             if node.op == "input":
-                values[index] = t
+                values[index] = inputs[node.name]
             elif node.op == "past":
                 values[index] = memory[rings[node.name].keys[node.lag - 1]].to(t.device)
             else:
@@ -77,12 +81,23 @@ class FusedKernel:
         stores = {ring.keys[-1]: value(self.plan.stores[ring.name]) for ring in self.uniform_rings}
         return torch.stack([*values.values(), t])[:-1], stores
 
-    def _advance(self, w: Tensor, g: Tensor, buffers: Sequence[Tensor], u: Tensor, rates: Tensor, seed: Tensor) -> None:
-        """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the gradient's sign."""
+    def _advance(
+        self,
+        w: Tensor,
+        g: Tensor,
+        buffers: Sequence[Tensor],
+        u: Tensor,
+        shape: Tensor,
+        rates: Tensor,
+        seed: Tensor,
+    ) -> None:
+        """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the sign; ``shape`` [4], if read."""
         real = compute_dtype(w.dtype)
         place = {(ring.name, lag): 0 for ring in self.rings for lag in range(1, ring.depth + 1)}
         past = dict(zip(place, buffers, strict=True))
         inputs = {"w": w.to(real), "g": rates[2].to(real) * g.to(real)}
+        if self.needs_shapes:
+            inputs |= {name: shape[place].to(real) for place, name in enumerate(SHAPE_INPUTS)}
         values: list[Tensor | float] = []
         for index, node in enumerate(self.plan.nodes):
             if node.number is not None:
@@ -127,6 +142,8 @@ class FusedBatch:
         lr: float | Tensor,
         weight_decay: float = 0.0,
         *,
+        total_steps: int | None = None,
+        shapes: Sequence[Sequence[int]] | None = None,
         maximize: bool = False,
         seed: int | Tensor = 0,
     ) -> None:
@@ -138,17 +155,19 @@ class FusedBatch:
         if kernel.failure is not None:
             raise kernel.failure
         now = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        u, scalars = kernel.uniforms(memories[0], now.double())
+        u, scalars = kernel.uniforms(memories[0], now.double(), total_steps or 1)
         rate = lr.to(device, torch.float64).reshape(()) if isinstance(lr, Tensor) else _scalar(lr, device)
         rates = torch.stack([rate, rate * weight_decay, _scalar(-1.0 if maximize else 1.0, device)])
         u, start = u.to(device), stream(seed, device)
         rows = [_row(kernel, *parts) for parts in zip(params, grads, memories, strict=True)]
         depths = [ring.depth for ring in kernel.rings]
         written = [0, *(1 + end for end in accumulate(depths))]  # the parameter, and the oldest buffer of each ring
-        for number, group in enumerate(_joined(rows, alone=kernel.reduces)):
+        whole = shapes or [param.shape for param in params]
+        for number, group in enumerate(_joined(rows, alone=kernel.reduces or kernel.needs_shapes)):
             flat = group[0] if len(group) == 1 else [torch.cat(column) for column in zip(*group, strict=True)]
             try:
-                kernel.advance(flat[0], flat[1], flat[2:], u, rates, start + hashed(number))
+                shape = _shape_vector(whole[number], device) if kernel.needs_shapes else rates
+                kernel.advance(flat[0], flat[1], flat[2:], u, shape, rates, start + hashed(number))
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 kernel.failure = NativeUnavailable(f"torch.compile failed ({reason})")
@@ -216,6 +235,11 @@ def _shift(memory: Memory, rings: Sequence[tuple[str, ...]]) -> None:
 
 def _tensor(value: Tensor | float, like: Tensor, real: torch.dtype) -> Tensor:
     return value if isinstance(value, Tensor) else torch.full((), value, dtype=real, device=like.device)
+
+
+def _shape_vector(shape: Sequence[int], device: torch.device) -> Tensor:
+    """The shape inputs of a tensor on a device, [4]."""
+    return torch.stack([_scalar(value, device) for value in shape_values(shape)])
 
 
 def _scalar(value: float, device: torch.device) -> Tensor:

@@ -53,6 +53,22 @@ def check_group(group: Mapping[str, Any]) -> None:
         raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {group['state_dtype']!r}")
 
 
+def check_horizon(group: Mapping[str, Any]) -> None:
+    """Refuse a number of steps that is none, and a rule that needs one and has none.
+
+    Raises:
+        OptionError: names the rule or the value.
+    """
+    total, rule = group["total_steps"], rule_of(group["rule"])
+    if total is None:
+        if rule.needs_total_steps:
+            raise OptionError(
+                f'rule "{rule.name}" reads the horizon (T or progress): give total_steps, the steps of the whole run'
+            )
+    elif not isinstance(total, int) or isinstance(total, bool) or total < 1:
+        raise OptionError(f"total_steps must be a whole number of steps, 1 or more, got {total!r}")
+
+
 def check_parameter(group: Mapping[str, Any], position: int) -> None:
     """Refuse a parameter that no rule can move.
 

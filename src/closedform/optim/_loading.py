@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from closedform.errors import CheckpointError, RuleError
-from closedform.lang import Kind, memory_kinds
+from closedform.lang import Kind, memory_kinds, memory_shape
 from closedform.optim._groups import parameter_name, program_of, rule_of
 from closedform.optim._shards import is_distributed
 
@@ -30,7 +30,7 @@ def check_saved(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, An
                 if key not in state:
                     raise CheckpointError(f'{name}: this state_dict has no state "{key}"; it is damaged')
             for key, kind in kinds.items():
-                _check_state(name, key, state[key], param if kind is Kind.ELEMENTWISE else torch.zeros(()))
+                _check_state(name, key, state[key], _blank(kind, param))
 
 
 def restore(
@@ -66,6 +66,11 @@ def _placed(saved: Tensor, kind: Kind, param: Tensor, capturable: bool) -> Tenso
         return saved.detach().to(device="cpu" if on_host else param.device, copy=True)
     own = torch.empty_like(param, dtype=saved.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return own.copy_(saved.detach())  # laid out and distributed as the parameter is, whatever it was when saved
+
+
+def _blank(kind: Kind, param: Tensor) -> Tensor:
+    """A tensor shaped as a memory entry of this parameter."""
+    return param if kind is Kind.ELEMENTWISE else torch.empty(memory_shape(kind, param.shape), device="meta")
 
 
 def _check_state(name: str, key: str, saved: Tensor, like: Tensor) -> None:

@@ -11,14 +11,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from closedform.lang import Kind, Memory, Program
+from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, shape_values
 from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
 from closedform.lang._lowering import lower
 from closedform.optim._native_build import NativeUnavailable, load
@@ -43,7 +43,9 @@ class _Call(ctypes.Structure):
         ("memory", ctypes.c_void_p),
         ("scalars", ctypes.c_void_p),
         ("sums", ctypes.c_void_p),
+        ("shapes", ctypes.c_void_p),
         ("t", ctypes.c_double),
+        ("total", ctypes.c_double),
         ("lr", ctypes.c_double),
         ("weight_decay", ctypes.c_double),
         ("sign", ctypes.c_double),
@@ -78,12 +80,15 @@ class Kernel:
         for dtype in (self.param, self.grad, self.state):
             if dtype not in DTYPES:
                 raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
+        if program.matrix_operators:
+            raise NativeUnavailable("the rule looks at rows, columns or whole matrices")
         plan = lower(program)
         if len(plan.nodes) > LARGEST_PLAN:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
         storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
         self.layout = layout(plan)
         self.reduces = self.layout.sums > 0
+        self.needs_shapes = program.merged.needs_shapes
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
@@ -104,6 +109,7 @@ class _Bound:
         grads: Addresses of gradients that were handed over.
         fitting: Whether gradients are laid out like their parameters.
         elements: Of all parameters.
+        shapes: Whole shapes of the parameters, if the program reads them.
         arrays: Fields of the call.
     """
 
@@ -111,6 +117,7 @@ class _Bound:
     grads: list[int]
     fitting: bool
     elements: int
+    shapes: list[tuple[int, ...]]
     arrays: dict[str, ctypes.Array[Any]]
 
 
@@ -136,6 +143,8 @@ class Batch:
         lr: float | Tensor,
         weight_decay: float = 0.0,
         *,
+        total_steps: int | None = None,
+        shapes: Sequence[Sequence[int]] | None = None,
         maximize: bool = False,
         seed: int = 0,
         seen: Look | None = None,
@@ -150,6 +159,8 @@ class Batch:
             t: Number of this step, from 1.
             lr: Learning rate (units of parameter per unit of update), a number or a scalar tensor.
             weight_decay: Decoupled weight decay (update per unit of parameter).
+            total_steps: T, if the program reads it.
+            shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
             seen: What has just been read of these tensors (`look`, with the kernel's keys); None to read it here.
@@ -158,9 +169,10 @@ class Batch:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
         seen = seen or look(params, grads, memories, self.kernel.keys)
+        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
         bound, call = self._bound, self._call
-        if bound is None or not (seen is bound.seen or seen.same_forms(bound.seen)):
-            bound = self._bind(params, grads, memories)
+        if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
+            bound = self._bind(params, grads, memories, whole)
         found = seen.grads
         if not bound.fitting:
             grads = self._fitting(params, grads)
@@ -169,14 +181,20 @@ class Batch:
             bound.arrays["grads"][:] = found
             bound.grads = found
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
-        call.sign = -1.0 if maximize else 1.0
+        call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
         call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
         self.kernel.function(self._argument)
         if self.kernel.deep_rings:
             for memory in memories:
                 rotate(memory, self.kernel.deep_rings)
 
-    def _bind(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> _Bound:
+    def _bind(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        memories: Sequence[Memory],
+        shapes: list[tuple[int, ...]],
+    ) -> _Bound:
         """Check the tensors and hand over their addresses and sizes."""
         self._bound = None  # should a check fail
         self._check(params, grads, memories)
@@ -193,12 +211,13 @@ class Batch:
             "memory": (ctypes.c_void_p * (count * shape.slots))(*addresses[count:]),
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
             "sums": (ctypes.c_double * (first[-1] * shape.sums))(),
+            "shapes": (ctypes.c_double * (len(shapes) * len(SHAPE_INPUTS)))(*chain(*map(shape_values, shapes))),
         }
         for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
         fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
-        self._bound = _Bound(seen, [], fitting, sum(sizes), arrays)
+        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays)
         return self._bound
 
     def _check(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> None:

@@ -22,6 +22,7 @@ from closedform.optim._groups import (
     RUN_OPTIONS,
     backend_of,
     check_group,
+    check_horizon,
     check_not_captured,
     check_parameter,
     list_once,
@@ -41,7 +42,7 @@ class RuleOptimizer(Optimizer):
 
     Args:
         params: Parameters, named parameters, or parameter groups. A group may set its own ``lr``, ``weight_decay``,
-            ``maximize`` and ``rule``.
+            ``maximize``, ``rule`` and ``total_steps``.
         rule: A library name ("adam"), a path to a rule file, or a `Rule`.
         lr: Learning rate (units of parameter per unit of update), a float or a scalar tensor; the rule's own default
             if None.
@@ -55,10 +56,13 @@ class RuleOptimizer(Optimizer):
             halves the memory of float32 states; they are then rounded stochastically, so that small changes add up.
         capturable: Count steps on the parameters' device and never wait for it, so that a step can be captured as a
             CUDA graph (give ``lr`` as a tensor there to change it between replays).
+        total_steps: Number of steps of the whole run, which rules that read ``T`` or ``progress`` must know. Past it
+            ``progress`` stays 1, with one warning (none if ``capturable``). It is saved and loaded with the group.
 
     Raises:
         RuleError, UnknownNameError: the rule cannot be loaded.
-        OptionError: a learning rate, weight decay, back end or state type that makes no sense.
+        OptionError: a learning rate, weight decay, back end, state type or number of steps that makes no sense, or the
+            rule needs ``total_steps``.
 
     A parameter's state is created at its first step and named after the rule's states: ``optimizer.state[p]["m"]``.
 
@@ -83,8 +87,10 @@ class RuleOptimizer(Optimizer):
         backend: str | None = None,
         state_dtype: torch.dtype | None = None,
         capturable: bool = False,
+        total_steps: int | None = None,
     ) -> None:
         self._compiled = Compiled()
+        self._overran: set[int] = set()
         self._together: dict[Tensor, Hashable] = {}
         defaults = {
             "rule": load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
@@ -95,6 +101,7 @@ class RuleOptimizer(Optimizer):
             "backend": backend,
             "state_dtype": state_dtype,
             "capturable": capturable,
+            "total_steps": total_steps,
         }
         super().__init__(params, defaults)
 
@@ -111,6 +118,7 @@ class RuleOptimizer(Optimizer):
             if group["lr"] is None:
                 group["lr"] = rule_of(group["rule"]).lr
             check_group(group)
+            check_horizon(group)
         except ClosedFormError:
             self.param_groups.pop()
             raise
@@ -155,6 +163,7 @@ class RuleOptimizer(Optimizer):
             CheckpointError: a parameter's states are missing or of another shape; names it.
         """
         own = [{option: group[option] for option in RUN_OPTIONS} for group in self.param_groups]
+        horizons = [group["total_steps"] for group in self.param_groups]
         loaded: dict[str, Any] = {}
 
         def before(_: Optimizer, saved: dict[str, Any]) -> None:
@@ -164,6 +173,8 @@ class RuleOptimizer(Optimizer):
         def after(_: Optimizer) -> None:
             for group, options in zip(self.param_groups, own, strict=True):
                 group.update(options)
+            for group, horizon in zip(self.param_groups, horizons, strict=True):
+                group["total_steps"] = horizon if group["total_steps"] is None else group["total_steps"]
             restore(self.param_groups, loaded, self.state)
             self._regroup()
 
@@ -180,10 +191,11 @@ class RuleOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._compiled = Compiled()
+        self._overran = set()
         for group in self.param_groups:
             group.setdefault("maximize", False)
             group.setdefault("capturable", False)
-            for option in ("foreach", "backend", "state_dtype"):
+            for option in ("foreach", "backend", "state_dtype", "total_steps"):
                 group.setdefault(option, None)
         self._regroup()
 
@@ -238,7 +250,9 @@ class RuleOptimizer(Optimizer):
 
     def _advance(self, work: _Work) -> None:
         group, t = work.group, work.states[0]["step"] + 1
-        settings = Settings(t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t))
+        settings = Settings(
+            t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t), self._horizon(work, t)
+        )
         cohort = Cohort(work.params, work.grads, work.states)
         unmoved = [param.clone() for param in work.params] if _nothing_moves(group) else []
         if {*map(type, work.params)} <= PLAIN:
@@ -255,6 +269,18 @@ class RuleOptimizer(Optimizer):
             for state in work.states:
                 state["step"] = t
 
+    def _horizon(self, work: _Work, t: int | Tensor) -> int | None:
+        """T, if the rule reads it; the first step past it warns."""
+        group, index = work.group, work.place[0]
+        if not rule_of(group["rule"]).needs_total_steps:
+            return None
+        check_horizon(group)  # the group may have been changed since
+        total: int = group["total_steps"]
+        if not isinstance(t, Tensor) and t > total and index not in self._overran:
+            self._overran.add(index)
+            _warn(f'step {t} is past total_steps={total}: rule "{rule_of(group["rule"]).name}" stays at progress = 1')
+        return total
+
     def _run(self, work: _Work, cohort: Cohort, settings: Settings) -> None:
         group, device = work.group, cohort.params[0].device
         backend = backend_of(group)
@@ -267,7 +293,7 @@ class RuleOptimizer(Optimizer):
             except NativeUnavailable as reason:
                 if backend == "compiled":
                     raise OptionError(f'backend="compiled" cannot be used: {reason}; take backend=None') from None
-                _warn_once(str(reason))
+                _warn_once(f"rules run as torch operations, not compiled: {reason}")
         program = program_of(group["rule"])
         BACKENDS[backend or "eager"](program, cohort.slots(program), settings)
 
@@ -303,9 +329,13 @@ def _noise(work: _Work, t: int | Tensor) -> Noise | None:
 
 
 @lru_cache(maxsize=16)
-def _warn_once(reason: str) -> None:
+def _warn_once(text: str) -> None:
+    _warn(text)
+
+
+def _warn(text: str) -> None:
     """Warn, as the training script's line that took the step: torch wraps steps in a varying number of functions."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("closedform", "torch"):
         frame, level = frame.f_back, level + 1
-    warnings.warn(f"rules run as torch operations, not compiled: {reason}", stacklevel=level)
+    warnings.warn(text, stacklevel=level)

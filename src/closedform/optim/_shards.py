@@ -35,6 +35,7 @@ def on_shards(cohort: Cohort) -> Iterator[Cohort]:
         [_local(_placed(grad, param)) for grad, param in zip(cohort.grads, cohort.params, strict=True)],
         [{key: _local(value) for key, value in memory.items()} for memory in cohort.memories],
         [_reduction(param) for param in cohort.params] if any(map(is_distributed, cohort.params)) else None,
+        [param.shape for param in cohort.params],
     )
     pairs = list(zip(cohort.memories, local.memories, strict=True))
     owners = [{id(shard[key]): memory[key] for key in memory} for memory, shard in pairs]

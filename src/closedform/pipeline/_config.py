@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from closedform._names import lookup
+from closedform._options import check_count, check_seed
 from closedform.distillation import DistillConfig
 from closedform.meta_training import TUNING, TUNING_UNROLL, MetaTrainConfig
 from closedform.trajectories import RecordConfig
@@ -25,6 +26,10 @@ class EvaluateConfig:
     seeds: int = 10
     tuning_seeds: int = 3
     baselines: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
+
+    def __post_init__(self) -> None:
+        check_count("seeds", self.seeds)
+        check_count("tuning_seeds", self.tuning_seeds)
 
 
 SEEDED = ("train", "record", "distill", "screen", "tune")
@@ -64,6 +69,13 @@ class RunConfig:
     screen: MetaTrainConfig = _SCREEN
     tune: MetaTrainConfig = _TUNE
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("unroll", "tune_unroll", "threads"):
+            check_count(name, getattr(self, name))
+        for nodes in self.sizes:
+            check_count("each of sizes", nodes)
+        check_seed("seed", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

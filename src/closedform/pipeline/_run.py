@@ -220,7 +220,7 @@ class _Pipeline:
     def _report(self) -> None:
         options = self.config.distill
         recording = load_trajectories(self.folder / "trajectories.safetensors")
-        _, held_out = recording.split(options.test_fraction, options.seed)
+        _, held_out = recording.split(options.test_fraction, options.holds_out_by)
         hall, tuned, distilled = self.hall, self.tuned, self.distilled
         data = ReportData(
             title=f"{self.config.optimizer} on {self.task.name}, as an equation",

@@ -13,16 +13,20 @@ from closedform.reproduce._r2_result import LossRow, R2Result, R2Row
 from closedform.reproduce._replay import replayed
 from closedform.reproduce._sanity import SanityResult, SanityRow, sanity
 from closedform.reproduce._targets import TARGETS, Target
+from closedform.reproduce._unseen import unseen
+from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow
 
 REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {
     "numerical": numerical,
     "r2": r2,
     "sanity": sanity,
+    "unseen": unseen,
 }
 
 __all__ = [
     "REPRODUCTIONS",
     "TARGETS",
+    "HorizonRow",
     "LossRow",
     "NumericalResult",
     "NumericalRow",
@@ -33,8 +37,11 @@ __all__ = [
     "SanityResult",
     "SanityRow",
     "Target",
+    "UnseenResult",
+    "UnseenRow",
     "numerical",
     "r2",
     "replayed",
     "sanity",
+    "unseen",
 ]

@@ -15,10 +15,14 @@ from typing import Any
 
 from closedform._names import unknown_name_message
 from closedform.errors import ExpressionError, RuleError
-from closedform.lang import Expr, Program, latex, number_latex, parse, symbol_latex, to_text
+from closedform.lang import LATE_NAMES, Expr, Program, latex, number_latex, parse, symbol_latex, to_text
 
 FORMAT = "closedform.rule/1"
-_KEYS = ("format", "name", "lr", "constants", "state", "where", "update", "provenance", "results")
+"""Of rules that need nothing newer."""
+LATE_FORMAT = "closedform.rule/2"
+"""Of rules that read the horizon or a tensor's shape, use matrix operators, or begin with other states than zero."""
+FORMATS = (FORMAT, LATE_FORMAT)
+_KEYS = ("format", "name", "lr", "constants", "init", "state", "where", "update", "provenance", "results")
 _REQUIRED = ("format", "name", "update")
 
 
@@ -55,11 +59,14 @@ class Rule:
         state: Mapping[str, str] | None = None,
         where: Mapping[str, str] | None = None,
         constants: Mapping[str, float] | None = None,
+        init: Mapping[str, str] | None = None,
         lr: float = 1.0,
         provenance: Mapping[str, Any] | None = None,
         results: Mapping[str, Any] | None = None,
     ) -> Rule:
         """Build a rule from expressions as text.
+
+        ``init`` gives states' old values at step 1, over the inputs and constants; they are 0 otherwise.
 
         Example:
             >>> Rule.parse("momentum", "-m", state={"m": "beta*m + g"}, constants={"beta": 0.9}, lr=0.01).state_cost
@@ -74,6 +81,7 @@ class Rule:
                 {key: _parse_at(f'state "{key}"', text) for key, text in (state or {}).items()},
                 {key: _parse_at(f'where "{key}"', text) for key, text in (where or {}).items()},
                 {"update": _parse_at("update", update)},
+                {key: _parse_at(f'init "{key}"', text) for key, text in (init or {}).items()},
             )
         except ExpressionError as error:
             raise RuleError(f'rule "{name}", {error}') from None
@@ -90,6 +98,11 @@ class Rule:
         return dict(self.program.state)
 
     @property
+    def init(self) -> dict[str, Expr]:
+        """States' old values at step 1, where they are not 0."""
+        return dict(self.program.init)
+
+    @property
     def where(self) -> dict[str, Expr]:
         """Named values."""
         return dict(self.program.where)
@@ -101,8 +114,26 @@ class Rule:
 
     @property
     def state_cost(self) -> int:
-        """Buffers a parameter that the rule keeps: shared states count once, unused ones and scalars not at all."""
+        """Buffers a parameter that the rule keeps: shared states count once, unused ones not at all.
+
+        Neither do scalars, and rows and columns of numbers, which are less than a buffer: see `factored_states`.
+        """
         return self.program.state_cost
+
+    @property
+    def factored_states(self) -> int:
+        """Rows and columns of numbers, one a row or column of the parameter as a matrix, that the rule keeps."""
+        return self.program.merged.factored
+
+    @property
+    def needs_total_steps(self) -> bool:
+        """Whether the rule reads ``T`` or ``progress``, so that the number of steps must be known before the first."""
+        return self.program.live.needs_total_steps
+
+    @property
+    def format(self) -> str:
+        """The format of its file: the oldest that has all that the rule uses."""
+        return FORMATS[self.program.level - 1]
 
     @property
     def complexity(self) -> int:
@@ -127,15 +158,18 @@ class Rule:
     def to_json(self) -> str:
         """The rule file's text; `from_json` of it gives an equal rule, and `to_json` of that the same bytes."""
         document: dict[str, Any] = {
-            "format": FORMAT,
+            "format": self.format,
             "name": self.name,
             "lr": self.lr,
             "constants": self.constants,
-            "state": {name: to_text(expr) for name, expr in self.program.state.items()},
-            "where": {name: to_text(expr) for name, expr in self.program.where.items()},
+            "init": _texts(self.program.init),
+            "state": _texts(self.program.state),
+            "where": _texts(self.program.where),
             "update": to_text(self.update),
             "provenance": self.provenance,
         }
+        if not self.program.init:
+            del document["init"]
         if self.results:
             document["results"] = self.results
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -153,20 +187,39 @@ class Rule:
             raise RuleError('a rule needs a "name": a text of 1 to 200 characters')
         place = f'rule "{name}"'
         _check_keys(document, place)
-        sections = {key: _section(document, key, place) for key in ("constants", "state", "where")}
+        sections = {key: _section(document, key, place) for key in ("constants", "init", "state", "where")}
         for key in ("provenance", "results"):
             if not isinstance(document.get(key, {}), dict):
                 raise RuleError(f'{place}, {key}: must be an object {{"name": ...}}')
-        return cls.parse(
+        rule = cls.parse(
             name,
             document["update"],
             state=sections["state"],
             where=sections["where"],
             constants=sections["constants"],
+            init=sections["init"],
             lr=document.get("lr", 1.0),
             provenance=document.get("provenance", {}),
             results=document.get("results", {}),
         )
+        _check_format(document["format"], rule.program, place)
+        return rule
+
+
+def _texts(section: Mapping[str, Expr]) -> dict[str, str]:
+    return {name: to_text(expr) for name, expr in section.items()}
+
+
+def _check_format(found: str, program: Program, place: str) -> None:
+    """A file of format 1 uses nothing newer; one of format 2 gives the newer names no meaning of its own."""
+    if found == FORMAT and program.level > 1:
+        newer = sorted({*program.reads, *program.operators} & LATE_NAMES) or ["init"]
+        raise RuleError(f'{place}: {found!r} has no "{newer[0]}"; say "format": "{LATE_FORMAT}"')
+    if found == LATE_FORMAT:
+        for section in ("constants", "state", "where"):
+            for name in getattr(program, section):
+                if name in LATE_NAMES:
+                    raise RuleError(f'{place}, {section} "{name}": this name is reserved in {LATE_FORMAT}')
 
 
 def _parse_at(place: str, text: str) -> Expr:
@@ -203,8 +256,9 @@ def _refuse_constant(text: str) -> float:
 
 def _check_keys(document: Mapping[str, Any], place: str) -> None:
     found = document.get("format")
-    if found != FORMAT:
-        raise RuleError(f"{place}: format {found!r} cannot be read; this version of closedform reads {FORMAT!r}")
+    if found not in FORMATS:
+        readable = " and ".join(map(repr, FORMATS))
+        raise RuleError(f"{place}: format {found!r} cannot be read; this version of closedform reads {readable}")
     for key in _REQUIRED:
         if key not in document:
             raise RuleError(f'{place}: "{key}" is missing')
@@ -234,7 +288,10 @@ class _RuleLatex:
         now = dict.fromkeys(["g", *program.state, *program.where], "t")
         before = now | dict.fromkeys(program.state, "t-1") | {"w": "t-1"}
         now["w"] = "t-1"
-        lines = [self.line(name, expr, before) for name, expr in program.state.items()]
+        first = {"g": "1", "w": "0"}
+        start = {name: latex(expr, first, self.digits) for name, expr in program.init.items()}
+        lines = [f"{symbol_latex(name, '0')} &= {text}" for name, text in start.items()]
+        lines += [self.line(name, expr, before) for name, expr in program.state.items()]
         lines += [self.line(name, expr, now) for name, expr in program.where.items()]
         update = latex(self.rule.update, now, self.digits)
         lines.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, \Delta w_{{t}}, \quad \Delta w_{{t}} = {update}")

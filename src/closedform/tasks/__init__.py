@@ -13,15 +13,23 @@ from typing import Any
 from closedform._names import lookup
 from closedform.tasks._autoencoder import AUTOENCODERS
 from closedform.tasks._base import SPLITS, Batch, Params, Task
+from closedform.tasks._burgers import burgers
 from closedform.tasks._convnet import CONVNETS
+from closedform.tasks._deep_linear import deep_linear
+from closedform.tasks._factorisation import factorisation
+from closedform.tasks._fine_tuning import FINE_TUNINGS
 from closedform.tasks._functions import quadratic, quadratic_10, quadratic_1000, rastrigin, rosenbrock
 from closedform.tasks._gru import gru_python
+from closedform.tasks._implicit_image import implicit_image
 from closedform.tasks._lasso import lasso
 from closedform.tasks._logistic import LOGISTIC_REGRESSIONS
+from closedform.tasks._lstm import lstm_python
 from closedform.tasks._mlp import MLPS
 from closedform.tasks._mobilenet import MOBILENETS
+from closedform.tasks._module import ModuleTask
 from closedform.tasks._resnet import RESNETS
-from closedform.tasks._transformer import transformer_python
+from closedform.tasks._transformer import transformer_python, transformer_wide_python
+from closedform.tasks._vit import VITS
 
 TASKS: dict[str, Callable[..., Task]] = {
     **MLPS,
@@ -30,8 +38,16 @@ TASKS: dict[str, Callable[..., Task]] = {
     **CONVNETS,
     **RESNETS,
     **MOBILENETS,
+    **VITS,
+    **FINE_TUNINGS,
     "transformer-python": transformer_python,
+    "transformer-wide-python": transformer_wide_python,
     "gru-python": gru_python,
+    "lstm-python": lstm_python,
+    "implicit-image": implicit_image,
+    "burgers": burgers,
+    "factorisation": factorisation,
+    "deep-linear": deep_linear,
     "quadratic": quadratic,
     "quadratic-10": quadratic_10,
     "quadratic-1000": quadratic_1000,
@@ -39,6 +55,21 @@ TASKS: dict[str, Callable[..., Task]] = {
     "rosenbrock": rosenbrock,
     "rastrigin": rastrigin,
 }
+
+UNSEEN: tuple[str, ...] = (
+    "mlp-long-mnist",
+    "resnet10-small-fashion-mnist",
+    "vit-fashion-mnist",
+    "fine-tuning-fashion-mnist",
+    "lstm-python",
+    "transformer-wide-python",
+    "implicit-image",
+    "burgers",
+    "factorisation",
+    "deep-linear",
+)
+"""Tasks that are kept for judging what was meta-trained: no distribution of tasks may draw them, nor their like in kind
+and size."""
 
 
 def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Task:
@@ -63,4 +94,4 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
     return task
 
 
-__all__ = ["SPLITS", "TASKS", "Batch", "Params", "Task", "get"]
+__all__ = ["SPLITS", "TASKS", "UNSEEN", "Batch", "ModuleTask", "Params", "Task", "get"]

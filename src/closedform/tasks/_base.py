@@ -25,7 +25,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from closedform._names import lookup, unknown_name_message
 from closedform.errors import DataError, OptionError
@@ -74,6 +75,11 @@ class Task(ABC):
     def size(self) -> int:
         """The number of scalar parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether ``loss_and_grad`` is written by hand, and so works under ``vmap``, where autograd's does not."""
+        return type(self).loss_and_grad is not Task.loss_and_grad
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
@@ -127,6 +133,25 @@ class Task(ABC):
         missing = self.available()
         if missing is not None:
             raise DataError(missing)
+
+    def check_pure(self) -> None:
+        """Make sure that no module which the task holds changes when it is called; whoever runs the task asks.
+
+        Raises:
+            OptionError: layers of one keep running averages; the message names them and says what to do.
+        """
+        for module in (value for value in vars(self).values() if isinstance(value, nn.Module)):
+            tracking = [
+                path or type(layer).__name__
+                for path, layer in module.named_modules()
+                if isinstance(layer, _NormBase) and layer.training and layer.running_mean is not None
+            ]
+            if tracking:
+                named = ", ".join(tracking[:3]) + (", ..." if tracking[3:] else "")
+                raise OptionError(
+                    f"task {self.name!r}: a loss must be a pure function, and its module updates running averages in "
+                    f"place ({named}): make them with track_running_stats=False, or the task with tasks.ModuleTask"
+                )
 
     def to(self: T, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> T:
         """A copy of this task whose data and parameters live on ``device``, in ``dtype``.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform._options import check_count, check_number
+from closedform._options import check_count, check_number, check_seed
 from closedform.tasks._base import Batch, Params, Task, with_options
 
 
@@ -32,7 +32,7 @@ class QuadraticOptions:
 
     def __post_init__(self) -> None:
         check_count("dim", self.dim)
-        check_count("seed", self.seed, least=0)
+        check_seed("seed", self.seed)
         check_count("horizon", self.horizon)
         check_number("condition", self.condition, least=1)
 

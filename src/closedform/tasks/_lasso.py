@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform._options import check_count, check_number
+from closedform._options import check_count, check_number, check_seed
 from closedform.errors import OptionError
 from closedform.tasks._base import Batch, Params, Task, with_options
 
@@ -46,7 +46,7 @@ class LassoOptions:
         check_count("rows", self.rows)
         check_count("dim", self.dim)
         check_count("nonzeros", self.nonzeros, least=0)
-        check_count("seed", self.seed, least=0)
+        check_seed("seed", self.seed)
         check_count("horizon", self.horizon)
         check_number("penalty", self.penalty, least=_LEAST_PENALTY)
         check_number("noise", self.noise, least=0)

@@ -89,6 +89,11 @@ MLPS = image_members(
         "mlp-deep-digits": ("digits", MLPOptions(hidden=(20, 20, 20), init_std=None, horizon=200), _AFTER),
         "mlp-deep-mnist": ("mnist", MLPOptions(hidden=_DEEP, init_std=None), _DEEPER),
         "mlp-deep-fashion-mnist": ("fashion-mnist", MLPOptions(hidden=_DEEP, init_std=None), _DEEPER),
+        "mlp-long-mnist": (
+            "mnist",
+            MLPOptions(hidden=(128, 128, 128), init_std=None, batch_size=64, horizon=2500),
+            _AFTER,
+        ),
         "mlp-wide-digits": ("digits", MLPOptions(hidden=(128,), horizon=200), _AFTER),
         "mlp-wide-mnist": ("mnist", MLPOptions(hidden=(256, 128)), _AFTER),
         "mlp-wide-fashion-mnist": ("fashion-mnist", MLPOptions(hidden=(256, 128)), _AFTER),

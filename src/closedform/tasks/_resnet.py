@@ -29,6 +29,7 @@ class Design:
 
 
 DESIGNS: dict[str, Design] = {
+    "10": Design((1, 1, 1, 1), 1),
     "18": Design((2, 2, 2, 2), 1),
     "34": Design((3, 4, 6, 3), 1),
     "50": Design((3, 4, 6, 3), 4),
@@ -135,6 +136,11 @@ _SOURCE = "He et al. 2016"
 RESNETS = image_members(
     _resnet,
     {
+        "resnet10-small-fashion-mnist": (
+            "fashion-mnist-14x14",
+            ResNetOptions(depth=10, width=8, batch_size=32, horizon=800),
+            f"{_SOURCE}, made small",
+        ),
         "resnet18-mnist": ("mnist", ResNetOptions(), _SOURCE),
         "resnet18-fashion-mnist": ("fashion-mnist", ResNetOptions(), _SOURCE),
         "resnet18-cifar10": ("cifar10", ResNetOptions(), _SOURCE),

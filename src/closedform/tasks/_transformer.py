@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -34,9 +34,30 @@ class TransformerOptions(LanguageOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("layers", self.layers)
-        check_count("heads", self.heads)
-        if self.width % self.heads:
-            raise OptionError(f"width must be a multiple of heads, which is {self.heads}, not {self.width}")
+        check_heads(self.width, self.heads)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise OptionError unless ``heads`` is a number of heads that ``width`` can be dealt out to."""
+    check_count("heads", heads)
+    if width % heads:
+        raise OptionError(f"width must be a multiple of heads, which is {heads}, not {width}")
+
+
+class Sizes(Protocol):
+    """What a block's size is made of."""
+
+    @property
+    def width(self) -> int:
+        """Units of a layer."""
+
+    @property
+    def layers(self) -> int:
+        """Blocks that are stacked."""
+
+    @property
+    def heads(self) -> int:
+        """Heads of attention."""
 
 
 class Block:
@@ -47,7 +68,7 @@ class Block:
         options: Sizes.
     """
 
-    def __init__(self, name: str, options: TransformerOptions) -> None:
+    def __init__(self, name: str, options: Sizes) -> None:
         width, gain = options.width, 1 / math.sqrt(2 * options.layers)  # what blocks add up to keeps its size
         self.heads = options.heads
         self.norm1 = LayerNorm(f"{name}.norm1", width)
@@ -94,8 +115,17 @@ class Transformer:
         return self.head(params, self.norm(params, x))
 
 
+_SOURCE = "Vaswani et al. 2017, pre-normalised as Radford et al. 2019"
+
+
 def transformer_python(*, data_dir: str | Path | None = None, **options: Any) -> Task:
     """A Transformer of two layers of 64 units on the Python standard library's source. ``data_dir`` is not needed."""
     chosen = with_options(TransformerOptions(), options, "transformer-python")
-    source = "Vaswani et al. 2017, pre-normalised as Radford et al. 2019"
-    return LanguageTask("transformer-python", Transformer(chosen), chosen, source)
+    return LanguageTask("transformer-python", Transformer(chosen), chosen, _SOURCE)
+
+
+def transformer_wide_python(*, data_dir: str | Path | None = None, **options: Any) -> Task:
+    """A Transformer of two layers of 96 units on the Python standard library's source. ``data_dir`` is not needed."""
+    defaults = TransformerOptions(width=96, batch_size=8, window=32, horizon=1200)
+    chosen = with_options(defaults, options, "transformer-wide-python")
+    return LanguageTask("transformer-wide-python", Transformer(chosen), chosen, _SOURCE)

@@ -16,7 +16,20 @@ from torch import Tensor
 from closedform._names import unknown_name_message
 from closedform.errors import OptionError, UnknownNameError
 from closedform.features import FEATURES, feature_program
-from closedform.lang import INPUTS, OPERATORS, Apply, Expr, Kind, Lag, Program, Symbol, initial_memory, step, walk
+from closedform.lang import (
+    INPUTS,
+    OPERATORS,
+    Apply,
+    Expr,
+    Kind,
+    Lag,
+    Program,
+    Symbol,
+    horizon_inputs,
+    initial_memory,
+    step,
+    walk,
+)
 
 MAX_LAG = 256
 """Steps that a column may look back; the language's own limit."""
@@ -89,7 +102,7 @@ def own_signals(program: Program) -> tuple[str, ...]:
 
 
 def run_source(program: Program, gradients: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """Run a program over recorded episodes from their first step.
+    """Run a program over recorded episodes from their first step; the horizon is the length of the recording.
 
     Args:
         program: Elementwise program.
@@ -106,7 +119,8 @@ def run_source(program: Program, gradients: Tensor, weights: Tensor) -> dict[str
     values = {name: torch.empty_like(g) for name in program.outputs}
     with torch.no_grad():
         for index in range(steps):
-            inputs = {"g": g[index], "w": w[index], "t": torch.tensor(index + 1.0, dtype=torch.float64)}
+            t = torch.tensor(index + 1.0, dtype=torch.float64)
+            inputs = {"g": g[index], "w": w[index], "t": t, **horizon_inputs(t, steps)}
             outputs, memory = step(program, inputs, memory)
             for name, value in outputs.items():
                 values[name][index] = value

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from closedform import tasks as task_family
 from closedform._names import unknown_name_message
+from closedform._options import check_count, check_seed
 from closedform._version import __version__
 from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
@@ -59,9 +60,8 @@ class RecordConfig:
     def __post_init__(self) -> None:
         ranges = {"steps": 100_000, "episodes": 10_000, "coordinates": 10**6, "samples": 10**8, "window": 256}
         for name, most in ranges.items():
-            value, least = getattr(self, name), 0 if name == "window" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise OptionError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+            check_count(name, getattr(self, name), 0 if name == "window" else 1, most)
+        check_seed("seed", self.seed)
 
 
 def record(
@@ -139,7 +139,8 @@ class _Recorder:
     @torch.no_grad()
     def run(self, problem: Problem, chosen: Tensor, generator: torch.Generator) -> Tensor:
         blocks: list[Tensor] = []
-        for step in steps(self.optimizer, problem, begin(self.optimizer, problem, generator), self.config.steps):
+        carry = begin(self.optimizer, problem, generator, self.config.steps)
+        for step in steps(self.optimizer, problem, carry, self.config.steps):
             seen = (step.before.gradient[chosen], step.before.w[chosen], step.update[chosen])
             blocks.append(torch.stack(seen).cpu())
             self.done += 1

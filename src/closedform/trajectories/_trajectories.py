@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from closedform._options import check_seed, check_share
 from closedform.errors import DataError, OptionError
 from closedform.lang import Program
 from closedform.trajectories._columns import MAX_LAG, Column, check_source
@@ -121,8 +122,8 @@ class Trajectories:
         return train, self.select_episodes(sorted(chosen))
 
     def _draw(self, fraction: float, seed: int) -> set[int]:
-        if not 0 < fraction < 1:
-            raise OptionError(f"test_fraction must lie between 0 and 1, not {fraction!r}")
+        check_share("test_fraction", fraction)
+        check_seed("seed", seed)
         tasks = {entry["number"]: entry["task"] for entry in self.provenance.get("episodes", [])}
         groups: dict[Any, list[int]] = {}
         for number in self.episodes.tolist():

@@ -1,0 +1,336 @@
+"""Meta-tune a rule by CMA-ES: its constants are judged by where whole episodes end, on tasks drawn from a distribution.
+
+Gradients through short windows see a rule's first steps and not its last, which is where learning rates are paid for
+(Wu et al. 2018, Understanding Short-Horizon Bias in Stochastic Meta-Optimization). A rule has a dozen constants, so its
+whole episodes can be compared directly: each generation draws candidates, runs them side by side on a few tasks of a
+pool, with common starts and batches, and scores their final losses against tuned AdamW (``_references.py``).
+
+The rule that is kept is the one that does best on **validation** tasks, which should be larger and longer than those of
+the pool: what does well on the pool alone has often only learned its sizes (Chen et al. 2023, Symbolic Discovery of
+Optimization Algorithms, section 2.2, call this a funnel).
+
+A run is resumed by replaying it: CMA-ES is asked and told again what it was told, which takes no time and gives the
+numbers bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cmaes import CMA
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from torch import Tensor
+
+from closedform._files import read_json, write_json
+from closedform._options import check_count, check_number, check_positive
+from closedform.errors import CheckpointError, OptionError
+from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
+from closedform.meta_training._meta_parameters import moved
+from closedform.meta_training._references import Reference, final_losses, reference
+from closedform.rules import Rule, save_rule
+from closedform.tasks import Task
+from closedform.tasks.distribution import Reparametrised
+
+FORMAT = "closedform.evolution/1"
+STATE_FILE, RULE_FILE = "evolution.json", "rule.json"
+_FREE = ("generations", "workers", "time_limit")
+"""Options that a resumed run may change: they do not change what a generation computes."""
+
+Progress = Callable[[Mapping[str, Any]], None]
+"""Called after every generation with its record, and ``seconds``."""
+
+
+@dataclass(frozen=True)
+class EvolveConfig:
+    """How to evolve a rule's constants.
+
+    Attributes:
+        generations: Generations.
+        population: Candidates a generation.
+        tasks: Tasks of the pool that a generation is judged on, drawn anew each time, as evenly as can be.
+        sigma: Initial standard deviation of the search, in coordinates of the constants (0.3 moves a learning rate by
+            a third, and a decay's logit by 0.3).
+        worse: Weight of a score above 0 (worse than the reference) over one below: a rule that fails on one task in ten
+            is not made good by the others.
+        lowest, highest: Scores are clipped to these, so that no single task decides.
+        validate_every: Generations between validations of the search's mean; the best validated one is kept.
+        seed: Draws candidates, tasks, starts and batches.
+        workers: Processes.
+        time_limit: Stop early after so many seconds of this process; None: never.
+    """
+
+    generations: int = 60
+    population: int = 16
+    tasks: int = 12
+    sigma: float = 0.3
+    worse: float = 1.5
+    lowest: float = -2.0
+    highest: float = 4.0
+    validate_every: int = 10
+    seed: int = 0
+    workers: int = 1
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        least = {"generations": 1, "population": 4, "tasks": 1, "validate_every": 1, "seed": 0, "workers": 1}
+        for name, smallest in least.items():
+            check_count(name, getattr(self, name), smallest)
+        for name in ("sigma", "worse"):
+            check_positive(name, getattr(self, name))
+        for name in ("lowest", "highest"):
+            check_number(name, getattr(self, name), least=-math.inf)
+        if self.lowest >= self.highest:
+            raise OptionError(f"lowest must be below highest: {self.lowest} and {self.highest} are not")
+        if self.time_limit is not None:
+            check_positive("time_limit", self.time_limit)
+
+
+def evolve(
+    rule: Rule,
+    pool: Sequence[Task],
+    validation: Sequence[Task] = (),
+    *,
+    trainable: Sequence[str] | None = None,
+    config: EvolveConfig | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Rule:
+    """Tune a rule's constants by CMA-ES over whole episodes, on the tasks' split ``train`` alone.
+
+    Args:
+        rule: Where the search starts; numbers written in its update become constants first (``lift_literals``).
+        pool: Tasks to judge candidates on, each over its own ``horizon``; from a `TaskDistribution`, say.
+        validation: Larger and longer tasks, on which the rule that is kept is chosen; without them it is the last
+            generation's mean.
+        trainable: Names of the constants to tune, ``"lr"`` among them if wanted; None: all but floors such as eps.
+        config: All other options.
+        out: Folder for ``evolution.json`` (the run so far, references included) and ``rule.json``.
+        resume: Go on from ``evolution.json`` in ``out``; the result is bit for bit that of an uninterrupted run.
+        progress: Called after every generation.
+
+    Returns:
+        The tuned rule. Its provenance says, under ``evolution``, on what, how, and from which constants.
+
+    Raises:
+        OptionError: the pool is empty, or nothing can be trained.
+        UnknownNameError: ``trainable`` names what is no constant of the rule.
+        DivergenceError: the reference diverges on a task.
+        CheckpointError: the run in ``out`` is damaged, or of other options.
+        OutputError: ``out`` cannot be written.
+    """
+    search = _Search(SymbolicOptimizer(lift_literals(rule), trainable), pool, validation, config or EvolveConfig())
+    path = None if out is None else Path(out) / STATE_FILE
+    if path is not None and resume and path.exists():
+        search.restore(path)
+    begin = time.monotonic()
+    limit = search.config.time_limit or math.inf
+    with Parallel(n_jobs=search.config.workers) as parallel:
+        search.measure_references(parallel, path)
+        while search.generation < search.config.generations and time.monotonic() - begin < limit:
+            record = search.advance(parallel)
+            if path is not None:
+                search.write(path)
+            if progress is not None:
+                progress({**record, "seconds": time.monotonic() - begin})
+    tuned = search.result()
+    if out is not None:
+        save_rule(tuned, Path(out) / RULE_FILE)
+    return tuned
+
+
+class _Search:
+    """A run: everything that was drawn and told so far."""
+
+    def __init__(
+        self,
+        optimizer: SymbolicOptimizer,
+        pool: Sequence[Task],
+        validation: Sequence[Task],
+        config: EvolveConfig,
+    ) -> None:
+        if not pool:
+            raise OptionError("evolution needs at least one task in its pool; draw some from a TaskDistribution")
+        if not optimizer.trainable:
+            raise OptionError(f"rule {optimizer.name!r} has no constants to tune")
+        self.optimizer, self.config = optimizer, config
+        self.pool = sorted(pool, key=lambda task: task.name)  # neighbours are alike
+        self.validation = list(validation)
+        self.tasks = [*self.pool, *self.validation]
+        self.references: list[Reference] = []
+        self.history: list[dict[str, Any]] = []
+        self.cma = CMA(
+            mean=np.zeros(len(optimizer.trainable)),
+            sigma=config.sigma,
+            population_size=config.population,
+            seed=config.seed,
+        )
+
+    @property
+    def generation(self) -> int:
+        """Generations done."""
+        return len(self.history)
+
+    def describe(self) -> dict[str, Any]:
+        """What the run is, a JSON object: two runs with equal descriptions compute the same."""
+        return {
+            "rule": json.loads(self.optimizer.initial_rule.to_json()),
+            "trainable": list(self.optimizer.trainable),
+            "pool": [_identity(task) for task in self.pool],
+            "validation": [_identity(task) for task in self.validation],
+            "config": {key: value for key, value in asdict(self.config).items() if key not in _FREE},
+        }
+
+    def measure_references(self, parallel: Parallel, path: Path | None) -> None:
+        """Fill in the references that are not known yet, a batch at a time so that an interruption loses little."""
+        width = 4 * self.config.workers
+        while len(self.references) < len(self.tasks):
+            first = len(self.references)
+            todo = enumerate(self.tasks[first : first + width], first)
+            self.references += parallel(delayed(_measure)(task, self._seed(index)) for index, task in todo)
+            if path is not None:
+                self.write(path)
+
+    def advance(self, parallel: Parallel) -> dict[str, Any]:
+        """One generation; returns its record."""
+        candidates = self._ask()
+        chosen = self._choose_tasks()
+        rows = np.stack([*candidates, self.cma.mean])
+        scores = self._scores(parallel, rows, [(index, self.generation) for index in chosen])
+        entry: dict[str, Any] = {"tasks": chosen, "scores": scores[:-1].tolist()}
+        self._tell(candidates, entry["scores"])
+        record = {"generation": self.generation + 1, "score": float(scores[-1]), "best": float(scores[:-1].min())}
+        entry |= {"mean_score": record["score"]}
+        if (self.generation + 1) % self.config.validate_every == 0 or self.generation + 1 == self.config.generations:
+            entry["validation"] = record["validation"] = self._validate(parallel)
+        entry["mean"] = self.cma.mean.tolist()
+        self.history.append(entry)
+        return record
+
+    def result(self) -> Rule:
+        """The rule at the best validated mean, or at the last."""
+        validated = [entry for entry in self.history if entry.get("validation") is not None]
+        best = min(validated, key=lambda entry: entry["validation"]) if validated else None
+        kept = best or (self.history[-1] if self.history else None)
+        mean = kept["mean"] if kept else [0.0] * len(self.optimizer.trainable)
+        with torch.no_grad():
+            self.optimizer.coordinates.copy_(torch.tensor(mean, dtype=torch.float64))
+        tuned = self.optimizer.rule()
+        initial = {"lr": self.optimizer.initial_rule.lr, **self.optimizer.initial_rule.constants}
+        description = self.describe()
+        entry = {
+            "method": "CMA-ES over final losses",
+            "from": {name: initial[name] for name in self.optimizer.trainable},
+            "pool": len(self.pool),
+            "validation": description["validation"],
+            "config": description["config"],
+            "generations": self.generation,
+            "kept": self.history.index(kept) + 1 if kept else 0,
+            "validation_score": best["validation"] if best else None,
+        }
+        return replace(tuned, provenance={**tuned.provenance, "evolution": entry}, results={})
+
+    def write(self, path: Path) -> None:
+        """Write the run so far."""
+        document = {
+            "format": FORMAT,
+            "run": self.describe(),
+            "references": [asdict(one) for one in self.references],
+            "history": self.history,
+        }
+        write_json(path, document)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a run, by replaying what it told CMA-ES.
+
+        Raises:
+            CheckpointError: it is damaged, or of a run with other options.
+        """
+        document = read_json(path, what="evolution")
+        try:
+            if document["format"] != FORMAT:
+                raise CheckpointError(f"{path} is not a run of this version; choose another --out")
+            theirs, ours = document["run"], json.loads(json.dumps(self.describe()))
+            for key in ours:
+                if theirs[key] != ours[key]:
+                    raise CheckpointError(f"{path} is of another run: its {key} differs; choose another --out")
+            self.references = [Reference(**one) for one in document["references"]]
+            for entry in document["history"]:
+                self._tell(self._ask(), [float(score) for score in entry["scores"]])
+                if self.cma.mean.tolist() != entry["mean"]:
+                    raise CheckpointError(f"{path} cannot be replayed: it was made with another version of cmaes")
+                self.history.append(entry)
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise CheckpointError(f"{path} is damaged: {error!r}"[:200]) from error
+
+    def _ask(self) -> list[NDArray[np.float64]]:
+        return [self.cma.ask() for _ in range(self.config.population)]
+
+    def _tell(self, candidates: Sequence[NDArray[np.float64]], scores: Sequence[float]) -> None:
+        self.cma.tell(list(zip(candidates, scores, strict=True)))
+
+    def _choose_tasks(self) -> list[int]:
+        """Positions in the pool: one from each of as many equal stretches, so that neighbours rarely go together."""
+        generator = np.random.default_rng([self.config.seed, self.generation])
+        edges = np.linspace(0, len(self.pool), min(self.config.tasks, len(self.pool)) + 1)
+        draws = generator.random(len(edges) - 1)
+        return [int(low + draw * (high - low)) for low, high, draw in zip(edges, edges[1:], draws, strict=False)]
+
+    def _validate(self, parallel: Parallel) -> float | None:
+        """The mean score of the search's mean on the validation tasks; None without such tasks."""
+        if not self.validation:
+            return None
+        first = len(self.pool)
+        places = [(first + index, 0) for index in range(len(self.validation))]
+        return float(self._scores(parallel, self.cma.mean[None], places)[0])
+
+    def _scores(
+        self, parallel: Parallel, rows: NDArray[np.float64], places: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
+        """Mean clipped score of each row of coordinates over tasks at (position, repetition), [R]."""
+        found: list[Tensor] = parallel(
+            delayed(_judge)(self.optimizer, rows, self.tasks[index], self._seed(index, repetition))
+            for index, repetition in places
+        )
+        config = self.config
+        weighed = [
+            torch.nan_to_num(self.references[index].score(losses), nan=math.inf)
+            for (index, _), losses in zip(places, found, strict=True)
+        ]
+        clipped = [
+            torch.where(one > 0, config.worse * one, one).clamp(config.lowest, config.highest) for one in weighed
+        ]
+        mean: NDArray[np.float64] = torch.stack(clipped).mean(0).numpy()
+        return mean
+
+    def _seed(self, index: int, repetition: int = -1) -> int:
+        """Of an episode's start and batches; references have repetition -1."""
+        (seed,) = np.random.SeedSequence([self.config.seed, index, repetition + 1]).generate_state(1, np.uint64)
+        return int(seed) >> 2
+
+
+def _identity(task: Task) -> list[Any]:
+    return [task.name, task.horizon, task.size]
+
+
+def _measure(task: Task, seed: int) -> Reference:
+    """The reference; of a reparametrised task in its natural units, which AdamW is entitled to."""
+    torch.set_num_threads(1)
+    natural = task.inner if isinstance(task, Reparametrised) else task
+    return reference(natural, task.horizon, seed)
+
+
+def _judge(optimizer: SymbolicOptimizer, rows: NDArray[np.float64], task: Task, seed: int) -> Tensor:
+    """Final losses of candidates at rows of coordinates, [R]."""
+    torch.set_num_threads(1)
+    update = optimizer.bind_stacked(moved(optimizer, torch.from_numpy(rows)))
+    return final_losses(optimizer, update, len(rows), task, task.horizon, seed)
