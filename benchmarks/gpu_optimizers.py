@@ -1,4 +1,4 @@
-"""The entrants of ``gpu_training.py``: a rule as it is, AdamW and Muon with warm-up and cosine; and what a step costs."""
+"""The entrants of ``gpu_training.py``: a rule as it is, AdamW and Muon with warm-up and cosine; what a step costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from gpu_workloads import Workload
@@ -91,9 +90,8 @@ def muon(named: Mapping[str, nn.Parameter], work: Workload, lr: float, steps: in
     inner = [param for name, param in named.items() if param.dim() > 1 and not name.startswith(ends)]
     chosen = {id(param) for param in inner}
     rest = {name: param for name, param in named.items() if id(param) not in chosen}
-    return Entrant(
-        [FlatMuon(inner, lr=lr, weight_decay=work.decay)] + adamw(rest, work, 3e-4, 1, path).optimizers, steps
-    )
+    others = adamw(rest, work, 3e-4, 1, path).optimizers
+    return Entrant([FlatMuon(inner, lr=lr, weight_decay=work.decay), *others], steps)
 
 
 ENTRANTS: dict[str, Callable[[Mapping[str, nn.Parameter], Workload, float, int, str], Entrant]] = {
@@ -153,15 +151,16 @@ def first_steps(work: Workload, path: str) -> Iterator[tuple[str, Callable[[], S
 
 
 def further_steps(work: Workload, path: str) -> Iterator[tuple[str, Callable[[], Step]]]:
-    """What is worth knowing besides: torch's AdamW unfused, AdamW as a rule, the rule as a CUDA graph."""
+    """What is worth knowing besides: torch's AdamW by itself, as a rule, and the rule as a CUDA graph."""
     model = work.model()
     work.loss(model, *work.batch(0, torch.Generator(work.device).manual_seed(0))).backward()
-    yield "AdamW, fused", lambda: torch.optim.AdamW(clones(model).values(), fused=work.device.type == "cuda").step
+    on_gpu = work.device.type == "cuda"
+    yield "AdamW, fused", lambda: torch.optim.AdamW(clones(model).values(), fused=on_gpu).step
     yield "AdamW, foreach", lambda: torch.optim.AdamW(clones(model).values(), foreach=True).step
-    yield "AdamW as a rule, compiled", lambda: RuleOptimizer(clones(model).values(), "adamw", backend="compiled").step
-    yield "rule", lambda: RuleOptimizer(clones(model).values(), path, total_steps=10_000).step
-    if work.device.type == "cuda":
+    yield "rule again", lambda: RuleOptimizer(clones(model).values(), path, total_steps=10_000).step
+    if on_gpu:
         yield "rule, as a CUDA graph", lambda: captured(list(clones(model).values()), path)
+    yield "AdamW as a rule, compiled", lambda: RuleOptimizer(clones(model).values(), "adamw", backend="compiled").step
 
 
 def captured(params: list[nn.Parameter], path: str) -> Step:
@@ -203,10 +202,11 @@ def agreement(path: str, device: torch.device) -> dict[str, float]:
         rows = zip(found, wanted, start, strict=True)
         return max(float((mine - other).norm() / (other - w).norm()) for mine, other, w in rows)
 
+    torch.set_float32_matmul_precision("highest")
     cpu = torch.device("cpu")
     exact = moved(lambda p: RuleOptimizer(p, path, total_steps=20, backend="reference"), cpu, torch.float64)
     torchs = moved(lambda p: torch.optim.AdamW(p, lr=1e-3), cpu, torch.float64)
-    return {
+    found = {
         "rule, float32 on the device": apart(
             moved(lambda p: RuleOptimizer(p, path, total_steps=20), device, torch.float32), exact
         ),
@@ -214,3 +214,5 @@ def agreement(path: str, device: torch.device) -> dict[str, float]:
             moved(lambda p: RuleOptimizer(p, "adamw", lr=1e-3), device, torch.float32), torchs
         ),
     }
+    torch.set_float32_matmul_precision("high")
+    return found

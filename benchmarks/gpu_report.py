@@ -20,10 +20,10 @@ def page(report: Mapping[str, Any]) -> str:
         + ("; **tiny sizes, which only show that it works**" if about["quick"] else "")
         + ". `python benchmarks/gpu_training.py`.",
         "",
-        f"The rule is `{report['rule']['name']}`: learning rate 1, nothing tuned, no weight decay, no groups. AdamW and "
-        "Muon warm up over 5 % of the steps and follow a cosine to zero, with decoupled decay on matrices (0.05 for the "
-        "ResNet, 0.1 for the GPT); AdamW's betas are (0.9, 0.999) and (0.9, 0.95). Muon moves hidden matrices at 0.02, "
-        "AdamW at 3e-4 the rest. bfloat16 autocast. The same start and the same batches for all.",
+        f"The rule is `{report['rule']['name']}`: learning rate 1, nothing tuned, no weight decay, no groups. AdamW "
+        "and Muon warm up over 5 % of the steps and follow a cosine to zero, with decoupled decay on matrices (0.05 "
+        "for the ResNet, 0.1 for the GPT); AdamW's betas are (0.9, 0.999) and (0.9, 0.95). Muon moves hidden matrices "
+        "at 0.02, AdamW at 3e-4 the rest. bfloat16 autocast. The same start and the same batches for all.",
     ]
     for name, timing in report["timing"].items():
         lines += ["", f"## {timing.get('first', {}).get('name', name)}", ""]
@@ -77,11 +77,7 @@ def _reached(curve: Sequence[tuple[int, float]], target: float) -> str:
 
 
 def _times(timing: Mapping[str, Any]) -> list[str]:
-    rows = {
-        f"{name}{' (measured again)' if stage == 'further' and name == 'rule' else ''}": found
-        for stage, part in timing.items()
-        for name, found in part.get("steps", {}).items()
-    }
+    rows = {name: found for part in timing.values() for name, found in part.get("steps", {}).items()}
     lines = ["| on the idle device | median ms | least ms |", "|---|---|---|"]
     lines += [f"| {name} | {found['median_ms']:.3f} | {found['least_ms']:.3f} |" for name, found in rows.items()]
     for stage, part in timing.items():

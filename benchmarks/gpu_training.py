@@ -21,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_optimizers import ENTRANTS, agreement, first_steps, further_steps, interleaved
+from gpu_optimizers import ENTRANTS, Step, agreement, first_steps, further_steps, interleaved
 from gpu_report import page
 from gpu_workloads import FULL, QUICK, Workload, workload
 
@@ -80,30 +81,38 @@ def run(work: Workload, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def timing(work: Workload, given: argparse.Namespace) -> dict[str, Any]:
+def timing(work: Workload, given: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds of a step; a contender that fails is named, and the others are measured."""
-    found: dict[str, Any] = {"failed": {}}
-    steps = {}
-    for name, make in (first_steps if given.stage == "first" else further_steps)(work, given.rule):
-        try:
-            steps[name] = make()
-            steps[name]()
-        except Exception as error:
-            steps.pop(name, None)
-            found["failed"][name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    found["steps"] = interleaved(steps, work.device, given.rounds)
-    if given.stage == "further" and work.name == "GPT":
-        torch.set_float32_matmul_precision("highest")
+    found |= {"steps": {}, "failed": {}}
+    if given.stage == "first":
+        ready = {name: made for name, make in first_steps(work, given.rule) if (made := attempt(name, make, found))}
+        return found | {"steps": interleaved(ready, work.device, given.rounds)}
+    if work.name == "GPT":
         found["agreement"] = agreement(given.rule, work.device)
+    for name, make in further_steps(work, given.rule):  # the riskiest come last; what there is by then is kept
+        if made := attempt(name, make, found):
+            found["steps"] |= interleaved({name: made}, work.device, given.rounds)
+        given.out.write_text(json.dumps(found))
     return found
+
+
+def attempt(name: str, make: Callable[[], Step], found: dict[str, Any]) -> Step | None:
+    """A contender that has taken its first step, or None with a note of how it failed."""
+    try:
+        made = make()
+        made()
+    except Exception as error:
+        found["failed"][name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return None
+    return made
 
 
 def child(given: argparse.Namespace) -> None:
     torch.set_float32_matmul_precision("high")  # products in float32 (Newton-Schulz) may run as TF32, for all
     torch.set_num_threads(1 if given.quick else 2)
     work = workload(given.child, QUICK if given.quick else FULL, torch.device(given.device), given.data_dir)
-    found = run(work, given) if given.stage == "run" else timing(work, given)
-    found |= {"most_steps": work.most_steps, "unit_steps": work.unit_steps, "name": work.name}
+    found = {"most_steps": work.most_steps, "unit_steps": work.unit_steps, "name": work.name}
+    found = found | run(work, given) if given.stage == "run" else timing(work, given, found)
     given.out.write_text(json.dumps(found))
 
 
@@ -130,7 +139,7 @@ class Job:
     def result(self) -> dict[str, Any]:
         """What it found, or how it failed."""
         wall = {"wall_seconds": time.time() - self.begun}
-        if self.process.returncode == 0 and self.out.exists():
+        if self.out.exists():
             return {**self.label, **json.loads(self.out.read_text()), **wall}
         last = self.log.read_text(errors="replace").strip().splitlines()[-8:]
         return {**self.label, "ended": "failed", "code": self.process.returncode, "messages": last, **wall}
@@ -177,9 +186,10 @@ class Session:
 
     def measure(self, stage: str, seconds: float) -> None:
         """One workload after the other, so that nothing else uses the device."""
-        for name in WORKLOADS:
+        end = time.time() + seconds
+        for number, name in enumerate(WORKLOADS, 1):
             job = self.start(name, stage, {}, "--rounds", 1 if self.given.quick else 30)
-            wait(job, seconds / len(WORKLOADS))
+            wait(job, (end - time.time()) * (0.6 if number == 1 else 1))
             found = job.result()
             self.report["timing"].setdefault(name, {})[stage] = found
             print(name, stage, json.dumps(found.get("steps", found)), json.dumps(found.get("failed", {})), flush=True)
@@ -189,9 +199,8 @@ class Session:
         """The length of runs such that the planned ones fill the time."""
         first = {name: self.report["timing"][name]["first"] for name in WORKLOADS}
         usable = {name: found for name, found in first.items() if "steps" in found and "rule" in found["steps"]}
-        whole = sum(
-            self.seconds(name, entry, found["most_steps"]) for name, found in usable.items() for entry in planned()
-        )
+        entrants = [entrant for entrant, _ in ENTRIES[:PLANNED]]
+        whole = sum(self.seconds(name, entry, usable[name]["most_steps"]) for name in usable for entry in entrants)
         share = min(1.0, SPARE * max(0.0, self.left() - self.reserve) / max(whole, 1e-9))
         for name, found in usable.items():
             units = max(1, round(share * found["most_steps"] / found["unit_steps"]))
@@ -226,23 +235,16 @@ class Session:
 
     def expected(self, name: str, entrant: str, steps: int) -> float:
         """Wall seconds of a run beside others: like those that finished, or by the plan if there is none."""
-        alike = [r["wall_seconds"] for r in self.report["runs"] if r["workload"] == name and r["ended"] == "finished"]
-        return max(alike[-3:], default=self.seconds(name, entrant, steps))
+        finished = [run for run in self.report["runs"] if run["workload"] == name and run["ended"] == "finished"]
+        alike = [run for run in finished if run["entrant"] == entrant] or finished
+        return max((run["wall_seconds"] for run in alike[-3:]), default=self.seconds(name, entrant, steps))
 
     def keep(self, found: dict[str, Any]) -> None:
         self.report["runs"].append(found)
         last = found["tests"][-1] if found.get("tests") else found.get("messages")
-        print(
-            *(found[key] for key in ("workload", "entrant", "lr", "ended")),
-            f"{found['wall_seconds']:.1f} s",
-            last,
-            flush=True,
-        )
+        label = [str(found[key]) for key in ("workload", "entrant", "lr", "ended")]
+        print(*label, f"{found['wall_seconds']:.1f} s", last, flush=True)
         self.write()
-
-
-def planned() -> list[str]:
-    return [entrant for entrant, _ in ENTRIES[:PLANNED]]
 
 
 def wait(job: Job, seconds: float) -> None:
