@@ -68,16 +68,17 @@ class _Halves:
         if expr.op == "div" and args[1].odd is None and args[1].even is not None:
             x, below = args[0], args[1].even
             return _Parts(*(None if part is None else apply("div", part, below) for part in (x.even, x.odd)))
-        return self.of_function(expr)
+        return self.of_function(expr, args)
 
-    def of_function(self, expr: Apply) -> _Parts:
+    def of_function(self, expr: Apply, args: list[_Parts]) -> _Parts:
         program = replace(self.program, outputs={"update": expr})
         parity = parities(program)["update"]
         if parity is not None:
             return _Parts(expr if parity is Parity.EVEN else None, expr if parity is Parity.ODD else None)
         mirrored = transform(expr, self.mirrored)
-        half = Number(0.5)
-        return _Parts(*(apply("mul", half, apply(op, expr, mirrored)) for op in ("add", "sub")))
+        even, odd = (apply("div", apply(op, expr, mirrored), Number(2)) for op in ("add", "sub"))
+        of_odd = expr.op == "exp" and args[0].even is None
+        return _Parts(even, apply("sinh", *expr.args) if of_odd else odd)
 
     def mirrored(self, leaf: Expr) -> Expr:
         odd = isinstance(leaf, (Symbol, Lag)) and self.of_name(leaf) == _Parts(None, leaf)

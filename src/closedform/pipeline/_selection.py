@@ -54,33 +54,32 @@ def tune_candidates(
     resume: bool,
     listener: Listener,
 ) -> list[Tuned]:
-    """Tune each candidate briefly and the best of them in full, each in a folder of its own.
+    """Tune each candidate briefly, and go on with the best of them, each in a folder of its own.
 
     Returns:
         All of them, in the order given; the best is tuned in full.
     """
     total = len(found) * brief.generations + full.generations
 
-    def tune(candidate: Candidate, config: EvolveConfig, folder: Path, done: int) -> Tuned:
+    def tune(candidate: Candidate, start: Rule, config: EvolveConfig, folder: Path, done: int) -> Tuned:
         def progress(record: Mapping[str, Any]) -> None:
             listener.progress(done + int(record["generation"]), total, f"score {shown(record['score'])}")
 
         try:
-            rule = evolve(
-                candidate.scheduled, [task], [task], config=config, out=folder, resume=resume, progress=progress
-            )
+            rule = evolve(start, [task], [task], config=config, out=folder, resume=resume, progress=progress)
         except DivergenceError:
-            return Tuned(candidate, candidate.scheduled, folder, math.inf)
+            return Tuned(candidate, start, folder, math.inf)
         score = rule.provenance["evolution"]["validation_score"]
         return Tuned(candidate, rule, folder, math.inf if score is None else score)
 
     tuned = []
     for index, candidate in enumerate(found):
-        tuned.append(tune(candidate, brief, out / f"candidate_{index + 1}", index * brief.generations))
+        folder = out / f"candidate_{index + 1}"
+        tuned.append(tune(candidate, candidate.scheduled, brief, folder, index * brief.generations))
         entry = candidate.entry
         listener.result(f"{entry.complexity} nodes, R^2 {entry.r2:.4f}: score {shown(tuned[-1].score)} once tuned")
     best = min(range(len(tuned)), key=lambda index: tuned[index].score)
-    in_full = tune(found[best], full, out / "chosen", len(found) * brief.generations)
+    in_full = tune(found[best], tuned[best].rule, full, out / "chosen", len(found) * brief.generations)
     listener.result(f"{found[best].entry.complexity} nodes: score {shown(in_full.score)} once tuned in full")
     return [in_full if index == best else one for index, one in enumerate(tuned)]
 
