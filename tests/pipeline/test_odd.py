@@ -37,7 +37,7 @@ def updates(subject: Rule, gradients: Tensor) -> Tensor:
         ("0.3*exp(2*n) - 0.3", "0.3*sinh(2*n)"),
         ("(0.1 - m)/(sqrt(v) + 1)", "-m/(sqrt(v) + 1)"),
         ("(m + 0.5)*(v + 1)*progress", "m*(v + 1)*progress"),
-        ("(m + v)*(m - v)", "v*m + m*-v"),
+        ("(m + v)*(m - v)", "v*m + m*(-v)"),
         ("tanh(n) - 0.1*abs(m)", "tanh(n)"),
         ("-min(n, 0.2)", "-((min(n, 0.2) - min(-n, 0.2))/2)"),
     ],

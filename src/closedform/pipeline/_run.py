@@ -33,7 +33,7 @@ import torch
 from closedform import learned_optimizers, tasks
 from closedform._files import read_json, write_json
 from closedform._version import __version__
-from closedform.distillation import HallOfFame, distill
+from closedform.distillation import Entry, HallOfFame, distill
 from closedform.distillation import Progress as DistillProgress
 from closedform.evaluation import (
     Evaluation,
@@ -80,6 +80,7 @@ class RunResult:
         rule: What is handed over.
         form: Which it is: "distilled rule", "scheduled rule" or "tuned rule".
         distilled, tuned: Its equation as distilled, and once tuned, which is thrown away if that did not hold.
+        chosen: That equation's place in the hall of fame.
         lead: What the report's first line says.
         hall: The hall of fame.
         evaluation: The comparison.
@@ -91,6 +92,7 @@ class RunResult:
     form: str
     distilled: Rule
     tuned: Rule
+    chosen: Entry
     lead: str
     hall: HallOfFame
     evaluation: Evaluation
@@ -150,6 +152,7 @@ class _Pipeline:
             self.form,
             self.forms[DISTILLED],
             self.forms[TUNED],
+            self.chosen,
             self.lead,
             self.hall,
             self.evaluation,
@@ -172,6 +175,10 @@ class _Pipeline:
     def choice(self) -> dict[str, Any]:
         found: dict[str, Any] = read_json(self.folder / "choice.json", what="choice")
         return found
+
+    @property
+    def chosen(self) -> Entry:
+        return next(entry for entry in self.hall.entries if entry.equation == self.choice["equation"])
 
     @property
     def form(self) -> str:
@@ -287,7 +294,7 @@ class _Pipeline:
         options = self.config.distill
         recording = load_trajectories(self.folder / "trajectories.safetensors")
         _, held_out = recording.split(options.test_fraction, options.holds_out_by)
-        hall, forms, choice = self.hall, self.forms, self.choice
+        forms = self.forms
         shown_forms = {name: forms[name] for name in dict.fromkeys((DISTILLED, self.form))}
         data = ReportData(
             title=f"{self.config.optimizer} on {self.task.name}, as an equation",
@@ -295,9 +302,9 @@ class _Pipeline:
             lead=self.lead,
             subject=self.form,
             meta_training=read_metrics(self.folder / "meta_training" / "metrics.jsonl"),
-            evolution=self._evolution(choice["tuning"]),
-            hall=hall.entries,
-            chosen=next((entry.rule for entry in hall.entries if entry.equation == choice["equation"]), None),
+            evolution=self._evolution(self.choice["tuning"]),
+            hall=self.hall.entries,
+            chosen=self.chosen.rule,
             rule=forms[self.form],
             before=None if self.form == DISTILLED else forms[DISTILLED],
             responses=response_curves(shown_forms, self.network, held_out),
@@ -327,8 +334,7 @@ class _Pipeline:
 
 def new_network(config: RunConfig) -> LearnedOptimizer:
     """The network before meta-training; a recurrent one is told the time as the run's options say."""
-    options = (
-        {"clock": config.clock} if isinstance(learned_optimizers.get(config.optimizer), RecurrentOptimizer) else {}
-    )
+    recurrent = isinstance(learned_optimizers.get(config.optimizer), RecurrentOptimizer)
+    options: dict[str, Any] = {"clock": config.clock} if recurrent else {}
     generator = torch.Generator().manual_seed(config.seed)
     return learned_optimizers.get(config.optimizer, generator=generator, **options)
