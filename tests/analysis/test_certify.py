@@ -92,7 +92,7 @@ def test_what_no_proof_reaches_is_checked_and_said_so() -> None:
     assert (found.odd.value, found.odd.by) == (True, "check")
     assert (found.no_drift.value, found.no_drift.by) == (True, "check")
     assert (found.degree_g.value, found.degree_g.by) == (None, "example")
-    same = certify(Rule.parse("same", "-log(exp(g))"))
+    same = certify(Rule.parse("same", "-sign(g)*exp(log(abs(g)))"))
     assert (same.degree_g.value, same.degree_g.by) == (pytest.approx(1), "check")
 
 
@@ -109,15 +109,15 @@ def test_past_the_horizon() -> None:
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "adamax", "lion", "adafactor"])
 def test_bounds_are_close_to_what_happens(name: str) -> None:
-    """No run is beyond, and some gradients come near: to a tenth, of Adafactor on a matrix of one gradient."""
+    """No run is beyond, and some gradients come near; of Adafactor one gradient in a matrix of zeros."""
     program = load_rule(name).program
-    grown = histories((8, 8), 1500)["growing 1.1"]
-    single = torch.zeros((1, *grown.shape), dtype=torch.float64)
-    single[0, -1, 0, 0] = 1.0
-    gradients = torch.cat([single, grown[None]])
+    every = histories((8, 8), 1500)
+    single = torch.zeros_like(every["one"])
+    single[-1, 0, 0] = 1.0
+    gradients = torch.stack([single, every["growing 1"], every["growing 1.1"]])
     seen = float(run(program, gradients, torch.ones((8, 8), dtype=torch.float64)).abs().max())
     proved = bound(program, (8, 8), TOTAL, 1.0)
-    assert 0.9 * proved <= seen <= proved * (1 + 1e-9)
+    assert 0.88 * proved <= seen <= proved * (1 + 1e-9)
 
 
 @settings(max_examples=100)
@@ -143,10 +143,10 @@ def test_newton_schulz_keeps_to_its_bound(generator: torch.Generator) -> None:
     assert float(torch.linalg.matrix_norm(newton_schulz(x), 2)) <= SPECTRAL
 
 
-@pytest.mark.parametrize("name", ["sgd", "nesterov"])
-def test_runs_and_eigenvalues_agree(name: str) -> None:
+@pytest.mark.parametrize("update", ["-g", "-g - 0.25*w", "-3*g"])
+def test_runs_and_eigenvalues_agree(update: str) -> None:
     """Where nothing overshoots on the way, both say the same."""
-    program = load_rule(name).program
+    program = Rule.parse("linear", update).program
     assert limit_by_runs(program) == pytest.approx(linear_limit(program), rel=1e-3)
 
 

@@ -182,7 +182,7 @@ def _degree(program: Program, name: str) -> Certificate:
 
 
 def _power(scaled: float, plain: float, scale: float) -> float | None:
-    """k of scaled = scale**k * plain; None where it is too large, or a size is none."""
+    """The k of scaled = scale**k * plain; None where it is too large, or a size is none."""
     if scaled == plain:
         return 0.0
     if not (0 < scaled < math.inf and 0 < plain < math.inf):

@@ -9,7 +9,7 @@ from closedform.lang import Memory, Program, horizon_inputs, initial_memory, sha
 
 TOTAL = 1000
 """T of a probe: rules that read the horizon are probed in their first steps unless told otherwise."""
-RATES = (1.001, 1.01, 1.1, 1.5, 3.0)
+RATES = (1.0, 1.001, 1.01, 1.1, 1.5, 3.0)
 """By which gradients grow from step to step."""
 
 
@@ -53,7 +53,7 @@ def side_by_side(memory: Memory, count: int) -> Memory:
 
 
 def histories(shape: tuple[int, ...], steps: int, seed: int = 0) -> dict[str, Tensor]:
-    """Gradients [steps, *shape] that differ much: random, heavy-tailed, sparse, one after nothing, and growing."""
+    """Gradients [steps, *shape] that differ much: random, heavy-tailed, sparse, one after nothing, constant, and growing."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn((steps, *shape), generator=generator, dtype=torch.float64)
     there = torch.rand((steps, *shape), generator=generator, dtype=torch.float64) < 0.05
