@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from closedform.lang import Apply, Expr, Lag, Number, Program, Symbol, apply, transform
-from closedform.lang._symmetries import Parity, parities
+from closedform.lang import Apply, Expr, Lag, Number, Parity, Program, Symbol, apply, parities, transform
 from closedform.rules import Rule
 
 
