@@ -32,7 +32,7 @@ from torch import Tensor
 
 from closedform._document import Count, Malformed, Many, read
 from closedform._files import finite, read_json, write_json
-from closedform._options import check_count, check_number, check_positive
+from closedform._options import check_count, check_number, check_positive, check_seed
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._meta_parameters import moved
@@ -109,9 +109,10 @@ class EvolveConfig:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        least = {"population": 4, "seed": 0} | dict.fromkeys(("generations", "tasks", "episodes", "workers"), 1)
-        for name, smallest in {**least, "validate_every": 1}.items():
+        least = {"population": 4} | dict.fromkeys(("generations", "tasks", "episodes", "validate_every", "workers"), 1)
+        for name, smallest in least.items():
             check_count(name, getattr(self, name), smallest)
+        check_seed("seed", self.seed)
         for name in ("sigma", "worse"):
             check_positive(name, getattr(self, name))
         for name in ("lowest", "highest"):
