@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from closedform._files import write_text
+from closedform.analysis import certify
 from closedform.evaluation import Evaluation, verdict
 from closedform.rules import load_rule
 
@@ -79,9 +80,9 @@ def report(runs: Path, seeds: int) -> str:
             "",
             *conclusions,
             "",
-            "| instructions | seed | handed over | nodes | buffers | final loss [95 %] | Momentum | Adam | AdamW "
-            "| beats | does not beat | in validation | distilled, untuned | accuracy, best baseline's | minutes |",
-            "|---" * 15 + "|",
+            "| instructions | seed | handed over | nodes | buffers | odd | no drift | final loss [95 %] | Momentum | Adam "
+            "| AdamW | beats | does not beat | in validation | distilled, untuned | accuracy, best baseline's | minutes |",
+            "|---" * 17 + "|",
             *lines,
             "",
             "Final losses: mean minibatch training loss of the last 20 steps, over 10 seeds, on the half of the data "
@@ -109,6 +110,7 @@ def found(runs: Path, name: str, seed: int):
 def row(runs: Path, name: str, seed: int) -> str:
     evaluation, choice, beats = found(runs, name, seed)
     rule = load_rule(folder(runs, name, seed) / "rule.json")
+    certificates = certify(rule)
     ours, best = evaluation.get(TASK, choice["form"]), evaluation.best_baseline(TASK)
     others = [next(entry for entry in evaluation.on(TASK) if entry.label == label) for label in NAMED]
     stages = json.loads((folder(runs, name, seed) / "stages.json").read_text(encoding="utf-8"))
@@ -118,6 +120,7 @@ def row(runs: Path, name: str, seed: int) -> str:
         choice["form"],
         str(rule.complexity),
         f"{rule.state_cost:g}",
+        *(f"{one.answer} ({one.by})" for one in (certificates.odd, certificates.no_drift)),
         f"{number(ours.final_loss.mean)} [{number(ours.final_loss.low)}, {number(ours.final_loss.high)}]",
         *(number(entry.final_loss.mean) for entry in others),
         ", ".join(beats.beaten) or "none",

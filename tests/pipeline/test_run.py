@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from closedform import pipeline
+from closedform.analysis import certify
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import load_learned_optimizer
 from closedform.rules import load_rule
@@ -71,6 +72,9 @@ def test_everything_is_there(finished) -> None:
     assert handed == {"distilled rule": result.distilled, "tuned rule": result.tuned}.get(result.form, handed)
     assert handed.provenance["chosen"]["form"] == result.form
     assert handed.state_cost <= 4
+    certificates = certify(handed)
+    assert certificates.odd.value is True
+    assert certificates.no_drift.value is True
 
 
 @pytest.mark.slow
