@@ -89,7 +89,7 @@ def report(runs: Path, seeds: int) -> str:
             "that meta-training and validation have not seen. Baselines: the best of 13 learning rates, or more, under "
             "each of two schedules, constant and warm-up with cosine, on 3 tuning seeds. Beats: the difference, seed "
             "by seed, is below 0 beyond its 95 % interval. In validation: the same asked of the best of the three "
-            "on fresh episodes, at the task's horizon and twice that.",
+            "on fresh episodes, at the task's horizon and twice that. Minutes: of a run, with what else the machine did.",
             "",
         ]
     )
