@@ -80,8 +80,9 @@ def report(runs: Path, seeds: int) -> str:
             "",
             *conclusions,
             "",
-            "| instructions | seed | handed over | nodes | buffers | odd | no drift | final loss [95 %] | Momentum | Adam "
-            "| AdamW | beats | does not beat | in validation | distilled, untuned | accuracy, best baseline's | minutes |",
+            "| instructions | seed | handed over | nodes | buffers | odd | no drift | final loss [95 %] | Momentum "
+            "| Adam | AdamW | beats | does not beat | in validation | distilled, untuned "
+            "| accuracy, best baseline's | minutes |",
             "|---" * 17 + "|",
             *lines,
             "",
@@ -89,7 +90,8 @@ def report(runs: Path, seeds: int) -> str:
             "that meta-training and validation have not seen. Baselines: the best of 13 learning rates, or more, under "
             "each of two schedules, constant and warm-up with cosine, on 3 tuning seeds. Beats: the difference, seed "
             "by seed, is below 0 beyond its 95 % interval. In validation: the same asked of the best of the three "
-            "on fresh episodes, at the task's horizon and twice that. Minutes: of a run, with what else the machine did.",
+            "on fresh episodes, at the task's horizon and twice that. Minutes: of a run, with what "
+            "else the machine did.",
             "",
         ]
     )
