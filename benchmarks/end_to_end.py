@@ -1,4 +1,4 @@
-"""The whole pipeline, measured: final losses of network, distilled rule, tuned rule and tuned baselines.
+"""The whole pipeline, measured: final losses of network, distilled, scheduled and tuned rule, and tuned baselines.
 
     python benchmarks/end_to_end.py [--task mlp-digits] [--task mlp-mnist --data-dir DIR] [--runs runs/end_to_end]
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def report(task: str, result: RunResult) -> str:
-    chosen = result.hall.choose()
+    chosen = result.chosen
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     rows = [row(entry) for entry in sorted(result.evaluation.on(task), key=lambda entry: entry.final_loss.rank)]
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
@@ -52,9 +52,11 @@ def report(task: str, result: RunResult) -> str:
             "",
             f"`python benchmarks/end_to_end.py --task {task}`; {machine}.",
             "",
-            *(line.text for line in headline(result.evaluation, "tuned rule")),
+            result.lead,
             "",
-            f"Distilled rule: R^2 {chosen.r2:.4f} on held-out episodes (best of the hall {result.hall.best.r2:.4f}), "
+            *(line.text for line in headline(result.evaluation, result.form)),
+            "",
+            f"Its equation: R^2 {chosen.r2:.4f} on held-out episodes (best of the hall {result.hall.best.r2:.4f}), "
             f"complexity {chosen.complexity}, state cost {chosen.state_cost}: `{chosen.equation}`",
             "",
             "| optimizer | learning rate | final loss [95 %] | full loss | test accuracy | state cost | us a step |",
@@ -62,8 +64,8 @@ def report(task: str, result: RunResult) -> str:
             *rows,
             "",
             f"Final loss: mean minibatch training loss of the last {result.evaluation.protocol.tail} steps, mean over "
-            f"{result.evaluation.protocol.seeds} seeds with bootstrap interval. Baselines' learning rates are tuned on "
-            f"{result.evaluation.protocol.tuning_seeds} other seeds by the same quantity.",
+            f"{result.evaluation.protocol.seeds} seeds with bootstrap interval. Baselines' learning rates and "
+            f"schedules are tuned on {result.evaluation.protocol.tuning_seeds} other seeds by the same quantity.",
             "",
             f"Stages: {stages}.",
             "",

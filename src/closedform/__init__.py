@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from closedform._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from closedform.analysis import certify as certify
     from closedform.analysis import explain as explain
     from closedform.distillation import HallOfFame as HallOfFame
     from closedform.distillation import distill as distill
@@ -49,6 +50,7 @@ _EXPORTS = {
     "TaskDistribution": "tasks.distribution",
     "Trajectories": "trajectories",
     "TruncatedBPTT": "meta_training",
+    "certify": "analysis",
     "distill": "distillation",
     "evaluate": "evaluation",
     "explain": "analysis",

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pytest
 
@@ -37,3 +38,10 @@ def test_bad_input() -> None:
         explain("adamm")
     with pytest.raises(OptionError, match="lags must be a whole number of at least 1"):
         explain("adam", lags=0)
+
+
+@pytest.mark.parametrize("name", ["muon", "ademamix"])
+def test_rules_of_shapes_and_of_the_horizon(name: str) -> None:
+    found = explain(name, lags=3, samples=16)
+    assert all(math.isfinite(y) for y in found.gradient_response.y)
+    assert found.to_dict()["certificates"]["odd"]["value"] is True

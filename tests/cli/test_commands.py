@@ -36,7 +36,9 @@ def test_rules_and_explain() -> None:
     assert found["state_cost"] == 2
     assert found["latex"] == load_rule("adam").latex()
     assert invoke("explain", "adam", "--latex").stdout.strip() == load_rule("adam").latex()
-    assert "complexity 40" in invoke("explain", "adam").stdout
+    printed = invoke("explain", "adam").stdout
+    assert "complexity 40" in printed
+    assert "no drift without gradients" in printed
 
 
 def test_check(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from closedform.evaluation import (
     headline,
     report_html,
     summarize,
+    verdict,
     write_report,
 )
 from closedform.evaluation._numbers import duration, interval, number, percent, rate
@@ -30,7 +31,8 @@ AFTER = Rule.parse(
     "tuned", "c1*tanh(c2*m)", state={"m": "b*m + (1 - b)*g"}, constants={"b": 0.95, "c1": -0.2, "c2": 2.5}, lr=1.5
 )
 SECTIONS = (
-    "meta-training", "hall-of-fame", "meta-tuning", "equation", "responses", "comparison", "learning-rates", "run",
+    "meta-training", "hall-of-fame", "meta-tuning", "evolution", "equation", "responses", "comparison",
+    "learning-rates", "run",
 )  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input", "mrow/"}
 
@@ -97,6 +99,7 @@ def whole(evaluation: Evaluation) -> ReportData:
         subject="tuned rule",
         meta_training=records,
         meta_tuning=records,
+        evolution=[{"generation": k, "score": 1.0 - k, "validation": -k if k % 2 == 0 else None} for k in range(1, 6)],
         hall=hall,
         chosen=BEFORE,
         rule=AFTER,
@@ -132,7 +135,7 @@ def test_nothing_is_loaded_from_anywhere(html: str) -> None:
 
 def test_every_picture_says_what_it_shows(html: str) -> None:
     pictures = Page(html).pictures
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     assert all(len(text) > 40 for text in pictures)
 
 
@@ -230,6 +233,18 @@ def test_the_headline_says_what_the_numbers_say(
     assert found.won is won
     assert text in found.text
     assert "\n" not in found.text
+
+
+def test_the_verdict_names_what_is_beaten_and_what_is_not(evaluation: Evaluation) -> None:
+    losses: dict[str, list[float | None]] = {"sgd": [1.0, 1.1, 1.05, 1.15], "adam": [2.0] * 4, "wild": [None] * 4}
+
+    def found(ours: list[float | None]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        one = verdict(with_losses(evaluation, {"tuned rule": ours, **losses}), evaluation.tasks[0], "tuned rule")
+        return one.beaten, one.unbeaten, one.won
+
+    assert found([0.8, 0.9, 0.85, 0.95]) == (("SGD", "Adam"), (), True)
+    assert found([1.3, 0.6, 1.5, 0.7]) == (("Adam",), ("SGD",), False)
+    assert found([0.8, None, 0.85, 0.95]) == ((), ("SGD", "Adam"), False)
 
 
 def test_the_headline_is_about_the_last_learned_optimizer_by_default(evaluation: Evaluation) -> None:

@@ -8,7 +8,17 @@ import torch
 from hypothesis import given
 from strategies import programs
 
-from closedform.lang import OPERATORS, Kind, Program, evaluate, initial_memory, parse, step
+from closedform.lang import (
+    OPERATORS,
+    Kind,
+    Program,
+    evaluate,
+    horizon_inputs,
+    initial_memory,
+    parse,
+    shape_inputs,
+    step,
+)
 from closedform.lang._lowering import Plan, lower, memory_rings
 from closedform.rules import Rule, library_names, load_rule
 
@@ -51,7 +61,8 @@ def assert_same(program: Program, steps: int = 6, rtol: float = 1e-11) -> None:
     mine = {key: kept[key].clone() for ring in plan.rings for key in ring.keys}
     for t in range(1, steps + 1):
         g = torch.randn(7, generator=generator, dtype=torch.float64)
-        inputs = {"g": g, "w": w, "t": torch.tensor(float(t), dtype=torch.float64)}
+        clock = torch.tensor(float(t), dtype=torch.float64)
+        inputs = {"g": g, "w": w, "t": clock, **horizon_inputs(clock, 10), **shape_inputs(w.shape)}
         outputs, kept = step(program, inputs, kept)
         found = run_plan(plan, inputs, mine)
         torch.testing.assert_close(

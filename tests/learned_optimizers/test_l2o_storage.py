@@ -30,6 +30,16 @@ def test_network_round_trip(name: str, tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("rp-si", {"clock": "progress"}), ("dm", {"clock": "progress"}), ("mlp", {"width": 3})]
+)
+def test_a_member_comes_back_with_its_options(name: str, options: dict, tmp_path: Path) -> None:
+    l2o = get(name, **options)
+    found = load_learned_optimizer(save_learned_optimizer(l2o, tmp_path / "model.safetensors"))
+    assert found.describe() == l2o.describe()
+    assert found.features == l2o.features
+
+
 def test_scale_is_kept(tmp_path: Path) -> None:
     path = save_learned_optimizer(get("rp-si", scale=0.5), tmp_path / "model.safetensors")
     assert load_learned_optimizer(path).scale == 0.5

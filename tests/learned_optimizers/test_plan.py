@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from closedform.features import FEATURES, feature_program
-from closedform.lang import Program, horizon_inputs, initial_memory, parse, reduce_whole, step
+from closedform.lang import Program, horizon_inputs, initial_memory, parse, reduce_whole, shape_inputs, step
 from closedform.learned_optimizers._plan import Plan, flat_derivative_at_zero, segment_reduce
 from closedform.rules import Rule, library_names, load_rule
 
@@ -40,7 +40,7 @@ def test_equals_the_interpreter(name: str, dtype: torch.dtype, generator: torch.
         g = torch.randn(11, generator=generator, dtype=dtype)
         g[0] = 0.0
         clock = torch.tensor(float(t), dtype=torch.float64)
-        inputs = {"g": g, "w": w, "t": clock, **horizon_inputs(clock, 10)}
+        inputs = {"g": g, "w": w, "t": clock, **horizon_inputs(clock, 10), **shape_inputs(w.shape)}
         expected, expected_memory = step(program, inputs, expected_memory)
         outputs, memory = bound(inputs, memory, reduce_whole)
         _check_equal(outputs, expected)

@@ -12,7 +12,9 @@ import torch
 
 from closedform import tasks
 from closedform.errors import CheckpointError, OptionError, UnknownNameError
-from closedform.meta_training import EvolveConfig, evolve
+from closedform.learned_optimizers import SymbolicOptimizer
+from closedform.meta_training import EvolveConfig, evolve, read_evolution
+from closedform.meta_training._references import Reference, final_losses
 from closedform.rules import load_rule
 from closedform.tasks import Task
 
@@ -55,6 +57,36 @@ def test_a_resumed_run_is_the_one_never_stopped(tmp_path: Path) -> None:
     assert parts == whole
     first, second = (json.loads((tmp_path / name / "evolution.json").read_text()) for name in ("whole", "parts"))
     assert first == second
+
+
+def test_the_records_of_a_run_can_be_read_again(tmp_path: Path) -> None:
+    told = []
+    evolve(load_rule("sgd"), [_quadratic(8)], [_quadratic(9)], config=QUICK, out=tmp_path, progress=told.append)
+    found = read_evolution(tmp_path / "evolution.json")
+    assert found == [
+        {"validation": None, **{key: value for key, value in one.items() if key != "seconds"}} for one in told
+    ]
+    with pytest.raises(CheckpointError, match="No such file"):
+        read_evolution(tmp_path / "other.json")
+
+
+def test_the_mean_loss_of_several_episodes_is_scored(tmp_path: Path) -> None:
+    """Not the mean of their scores: the logarithm is of the mean."""
+    task, rule = _quadratic(12), load_rule("sgd")
+    config = replace(QUICK, generations=1, tasks=1, lowest=-50.0, highest=50.0, worse=1.0, validate_every=1)
+    evolve(rule, [task], [task], config=replace(config, episodes=3), out=tmp_path / "three")
+    found = json.loads((tmp_path / "three" / "evolution.json").read_text())
+    reference = Reference(**found["references"][0])
+    optimizer = SymbolicOptimizer(rule)
+    losses = []
+    for episode in range(3):
+        numbers = [config.seed, 0, 1, *([episode] if episode else [])]
+        (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+        update = optimizer.bind_stacked({"coordinates": torch.zeros(1, 1, dtype=torch.float64)})
+        losses.append(final_losses(optimizer, update, 1, task, task.horizon, int(seed) >> 2))
+    expected = reference.score(torch.stack(losses).mean(0))
+    assert found["history"][0]["mean_score"] == pytest.approx(float(expected))
+    assert float(expected) != pytest.approx(float(reference.score(torch.stack(losses)).mean()), abs=1e-3)
 
 
 def test_the_kept_rule_is_the_one_that_validates_best(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from strategies import programs
 from closedform import Rule, RuleOptimizer
 from closedform.errors import OptionError
 from closedform.optim import _compiled, _optimizer
-from closedform.rules import library_names
+from closedform.rules import library_names, load_rule
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 3), (70_000,)]
 PAST = Rule.parse("past", "-m - lag(g, 2) - q*lag(m, 3)", state={"m": "0.9*m + g", "q": "0.5*q + 1/t"})
+
+COMPILED = [name for name in library_names() if not load_rule(name).program.matrix_operators]
+MATRICES = [name for name in library_names() if name not in COMPILED]
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +56,19 @@ def assert_same(found: RuleOptimizer, expected: RuleOptimizer, rtol: float, atol
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("rule", [*library_names(), PAST], ids=str)
+@pytest.mark.parametrize("rule", [*COMPILED, PAST], ids=str)
 def test_compiled_equals_reference(rule: str | Rule, dtype: torch.dtype) -> None:
-    options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True}
+    options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True, "total_steps": 5}
     expected = run(parameters(dtype), rule, backend="reference", **options)
     found = run(parameters(dtype), rule, backend="compiled", **options)
     rtol, atol = {torch.float32: (1e-5, 1e-6), torch.float64: (1e-12, 1e-13), torch.bfloat16: (0.05, 0.02)}[dtype]
     assert_same(found, expected, rtol, atol)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_rules_over_whole_matrices_say_what_to_do(name: str) -> None:
+    with pytest.raises(OptionError, match="looks at rows, columns or whole matrices; take backend=None"):
+        run(parameters(), name, backend="compiled", total_steps=5)
 
 
 @settings(max_examples=15)

@@ -37,7 +37,7 @@ def run(params, rule, steps: int = 5, **options) -> list[torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", library_names())
 def test_eager_equals_reference(name: str, dtype: torch.dtype) -> None:
-    options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True}
+    options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True, "total_steps": 5}
     expected = run(parameters(dtype), name, foreach=False, **options)
     found = run(parameters(dtype), name, foreach=True, **options)
     for a, b in zip(found, expected, strict=True):

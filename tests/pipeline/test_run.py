@@ -1,7 +1,9 @@
 """The whole pipeline on small options: all files, the report, resuming, and refusing to overwrite."""
 
 import dataclasses
+import html
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from closedform import pipeline
+from closedform.analysis import certify
 from closedform.errors import CheckpointError, OptionError
+from closedform.learned_optimizers import load_learned_optimizer
 from closedform.rules import load_rule
 
 FILES = (
@@ -19,8 +23,11 @@ FILES = (
     "stages.json",
     "trajectories.safetensors",
     "hall_of_fame.json",
+    "rule.json",
     "rule_distilled.json",
+    "rule_scheduled.json",
     "rule_tuned.json",
+    "choice.json",
 )
 
 
@@ -54,11 +61,36 @@ def test_everything_is_there(finished) -> None:
     assert {entry.name for entry in result.evaluation.entries} == {
         "rp-si",
         "distilled rule",
+        "scheduled rule",
         "tuned rule",
         "sgd",
         "adam",
     }
     assert any("R^2" in line for line in heard.results)
+    handed = load_rule(out / "rule.json")
+    assert handed == result.rule
+    assert handed == {"distilled rule": result.distilled, "tuned rule": result.tuned}.get(result.form, handed)
+    assert handed.provenance["chosen"]["form"] == result.form
+    assert handed.state_cost <= 4
+    certificates = certify(handed)
+    assert certificates.odd.value is True
+    assert certificates.no_drift.value is True
+
+
+@pytest.mark.slow
+def test_the_report_begins_with_what_is_handed_over(finished) -> None:
+    _, result, _ = finished
+    first = re.search(r"</h1><p>(.*?)</p>", result.report.read_text(encoding="utf-8"))
+    assert first is not None
+    assert html.unescape(first[1]) == result.lead
+    assert "nothing was found that beats tuned" in result.lead  # 20 meta-steps teach nothing
+    assert "did not beat" in result.lead
+
+
+@pytest.mark.slow
+def test_the_network_is_told_the_progress(finished) -> None:
+    out, _, _ = finished
+    assert load_learned_optimizer(out / "meta_training" / "model.safetensors").needs_total_steps
 
 
 @pytest.mark.slow

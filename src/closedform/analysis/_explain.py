@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from closedform._options import check_count, check_seed
-from closedform.lang import Kind, initial_memory, memory_kinds, step, to_text
+from closedform.analysis._certify import Certificates, certify
+from closedform.analysis._probe import TOTAL
+from closedform.lang import Kind, horizon_inputs, initial_memory, memory_kinds, shape_inputs, step, to_text
 from closedform.rules import Rule, load_rule
 
 WARM_UP = 50
@@ -46,6 +48,7 @@ class Explanation:
         impulse_response: Change of the update k steps after a gradient that was larger by a small amount, relative.
         scale_response: Root mean square of the update against the scale of the gradients: flat if the rule adapts.
         provenance: Where the rule comes from.
+        certificates: What is proved of it, and what was checked.
     """
 
     name: str
@@ -60,14 +63,17 @@ class Explanation:
     impulse_response: Curve
     scale_response: Curve
     provenance: dict[str, Any]
+    certificates: Certificates
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"certificates": self.certificates.to_dict()}
 
 
 def explain(rule: Rule | str | Path, *, lags: int = 20, samples: int = 2048, seed: int = 0) -> Explanation:
     """Explain a rule.
+
+    Responses of rules that read the horizon are those of the first steps of 1,000; matrix operators see a vector.
 
     Args:
         rule: A rule, a library name or a path.
@@ -98,6 +104,7 @@ def explain(rule: Rule | str | Path, *, lags: int = 20, samples: int = 2048, see
         probe.impulse_response(lags),
         probe.scale_response(),
         dict(rule.provenance),
+        certify(rule),
     )
 
 
@@ -123,7 +130,8 @@ class _Probe:
         updates = []
         for t in range(1, steps + 1):
             g = change(t, torch.randn(self.samples, generator=generator, dtype=torch.float64))
-            inputs = {"g": g, "w": w, "t": torch.tensor(float(t), dtype=torch.float64)}
+            now = torch.tensor(float(t), dtype=torch.float64)
+            inputs = {"g": g, "w": w, "t": now, **horizon_inputs(now, TOTAL), **shape_inputs(w.shape)}
             outputs, memory = step(self.program, inputs, memory)
             updates.append(outputs["update"].expand(self.samples))
         return updates

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("_record", "Record an optimizer at work: its features and its updates."),
     "distill": ("_distill", "Distil a recording into rules, or a table of data into equations."),
     "tune": ("_tune", "Meta-tune a rule's constants on tasks."),
-    "evolve": ("_evolve", "Tune a rule's constants by CMA-ES over whole episodes of many kinds of tasks."),
+    "evolve": ("_evolve", "Tune a rule's constants by CMA-ES, by where whole episodes end, on tasks of many kinds."),
     "evaluate": ("_evaluate", "Compare optimizers on tasks over seeds, with baselines of tuned learning rates."),
     "reproduce": ("_reproduce", "Print one of the paper's tables beside ours."),
     "explain": ("_rules", "Explain a rule: equation, complexity, state cost, LaTeX, and how it answers to gradients."),

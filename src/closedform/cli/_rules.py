@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from closedform.analysis import Curve, Explanation, explain
+from closedform.analysis import Certificates, Curve, Explanation, explain
 from closedform.cli._app import STDOUT, JsonFlag, app, show
 from closedform.rules import Rule, library_names, load_rule
 
@@ -46,7 +46,7 @@ def explain_rule(
     latex: Annotated[bool, typer.Option("--latex", help="Print only the LaTeX.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Explain a rule: equation, complexity, state cost, LaTeX, and how it answers to gradients."""
+    """Explain a rule: equation, complexity, state cost, LaTeX, certificates, and how it answers to gradients."""
     found = explain(rule)
     if latex:
         typer.echo(found.latex)
@@ -84,10 +84,18 @@ def _print_explanation(found: Explanation) -> None:
     )
     if found.provenance.get("source"):
         out.print(f"  source: {found.provenance['source']}", markup=False, highlight=False)
+    _print_certificates(found.certificates)
     for curve in (found.gradient_response, found.impulse_response, found.scale_response):
         _print_curve(curve)
     out.print("\nLaTeX:")
     typer.echo(found.latex)
+
+
+def _print_certificates(certificates: Certificates) -> None:
+    table = Table("certificate", "value", "known by", "note")
+    for entry in certificates:
+        table.add_row(entry.claim, entry.answer, entry.by, entry.note)
+    STDOUT.print("", table)
 
 
 def _print_curve(curve: Curve) -> None:

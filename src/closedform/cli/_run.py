@@ -27,7 +27,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again where --out holds a run.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Meta-train, record, distil, tune, compare, report: everything, end to end."""
+    """Meta-train, record, distil, tune, choose, compare, report: everything, end to end."""
     config = dataclasses.replace(pipeline.preset(preset), task=task, optimizer=optimizer).with_seed(seed)
     with Progress(*COLUMNS, console=STDERR, disable=not STDERR.is_terminal) as progress:
         result = pipeline.run(
@@ -41,11 +41,14 @@ def run(
         )
     found = {
         "report": str(result.report),
-        "rule": str(out / "rule_tuned.json"),
+        "rule": str(out / "rule.json"),
+        "form": result.form,
+        "verdict": result.lead,
         "seconds": dict(result.seconds),
         "final_losses": {entry.label: entry.final_loss.mean for entry in result.evaluation.on(task)},
     }
-    show(found, json, lambda: STDOUT.print(f"report: {result.report}\nrule:   {found['rule']}", highlight=False))
+    text = f"{result.lead}\nreport: {result.report}\nrule:   {found['rule']}"
+    show(found, json, lambda: STDOUT.print(text, highlight=False))
 
 
 class _Console:

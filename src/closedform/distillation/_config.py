@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class DistillConfig:
 
     Attributes:
         time_limit: Seconds; a guard. The search is bounded by ``generations``, so that one seed gives one hall of fame
-            wherever the limit is not reached. 0: the quick stages only.
+            wherever the limit is not reached. 0: the quick stages only; infinite: none.
         seed: Drives the search, and chooses the held-out episodes.
         max_complexity: Nodes that an equation may have.
         max_state_cost: Buffers a parameter that a rule may keep; None: any.
@@ -77,7 +78,8 @@ class DistillConfig:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("time_limit", self.time_limit, least=0)
+        if self.time_limit != math.inf:
+            check_number("time_limit", self.time_limit, least=0)
         for name, (least, most) in _COUNTS.items():
             if getattr(self, name) is not None or name in _NEEDED:
                 check_count(name, getattr(self, name), least, most)

@@ -21,12 +21,13 @@ from closedform.evaluation._plots import final_losses, loss_curves
 from closedform.evaluation._profile import profile_plot
 from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
 from closedform.evaluation._response import Response, ResponseCurves, response_curves
-from closedform.evaluation._schedules import SCHEDULES
+from closedform.evaluation._schedules import SCHEDULES, check_schedules
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
 from closedform.evaluation._steps_to_target import Attempt, StepsToTarget, first_reached, smoothed_end, steps_to_target
 from closedform.evaluation._svg import standalone
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.evaluation._tuning import Tuning
+from closedform.evaluation._verdict import Verdict, verdict
 
 __all__ = [
     "BASELINES",
@@ -54,7 +55,9 @@ __all__ = [
     "TorchOptimizer",
     "Trial",
     "Tuning",
+    "Verdict",
     "aggregate",
+    "check_schedules",
     "evaluate",
     "final_losses",
     "first_reached",
@@ -76,5 +79,6 @@ __all__ = [
     "steps_to_target",
     "summarize",
     "torch_threads",
+    "verdict",
     "write_report",
 ]

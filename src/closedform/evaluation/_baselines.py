@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from closedform._options import check_number, check_positive
+from closedform._options import check_count, check_number, check_positive
 from closedform.errors import OptionError
 from closedform.evaluation._schedules import check_schedules
 from closedform.evaluation._torch_optimizers import TorchOptimizer
@@ -57,6 +57,9 @@ class Baseline:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.rule.name)
         check_number(f"baseline {self.label!r}: weight_decay", self.weight_decay, least=0)
+        check_positive(f"baseline {self.label!r}: vectors_lr", self.vectors_lr)
+        if self.extensions is not None:
+            check_count(f"baseline {self.label!r}: extensions", self.extensions, least=0)
         for lr in self.lrs:
             check_positive(f"baseline {self.label!r}: each of lrs", lr)
         if not self.lrs or sorted(set(self.lrs)) != list(self.lrs):

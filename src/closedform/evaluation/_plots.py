@@ -115,7 +115,7 @@ def tuning_curves(entries: Sequence[Entry], name: str) -> str:
 
 
 @styled
-def training_curve(train: Series, validation: Series, name: str, what: str) -> str:
+def training_curve(train: Series, validation: Series, name: str, what: str, step: str = "meta-step") -> str:
     """A meta-training curve: the meta-loss of every step, and the validation."""
     shown = [(series, colour) for series, colour in ((train, OWN[0]), (validation, OWN[2])) if series.y]
     figure, all_axes = new_figure(WIDTH, 3.2, columns=len(shown))
@@ -125,7 +125,7 @@ def training_curve(train: Series, validation: Series, name: str, what: str) -> s
             axes.plot(*_smooth(series), color=colour, linewidth=2)
         else:
             axes.plot(series.x, series.y, color=colour, linewidth=2, marker="o", markersize=4)
-        axes.set_xlabel("meta-step")
+        axes.set_xlabel(step)
         axes.set_title(series.label)
         if min(series.y) > 0:
             _logarithmic(axes, "y")

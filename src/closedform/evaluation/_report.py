@@ -15,7 +15,7 @@ from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._html import Column, Raw, details, element, paragraph, table
 from closedform.evaluation._numbers import duration
 from closedform.evaluation._report_results import comparison, headlines, learning_rates
-from closedform.evaluation._report_rule import Records, equation, hall, response, training
+from closedform.evaluation._report_rule import Records, equation, evolution, hall, response, training
 from closedform.evaluation._report_tasks import all_tasks
 from closedform.evaluation._response import ResponseCurves
 from closedform.rules import Rule
@@ -55,6 +55,7 @@ class ReportData:
         evaluation: The comparison.
         subject: Name of the optimizer that the headline is about; by default the evaluation's last learned one.
         meta_training, meta_tuning: Records of their ``metrics.jsonl``.
+        evolution: Records of tuning by evolution: ``generation``, ``score``, ``validation``.
         hall: The hall of fame's entries.
         chosen: The hall's rule that was chosen.
         rule: The rule to show: the tuned one if there was tuning.
@@ -69,6 +70,7 @@ class ReportData:
     subject: str | None = None
     meta_training: Records | None = None
     meta_tuning: Records | None = None
+    evolution: Records | None = None
     hall: Sequence[HallEntry] | None = None
     chosen: Rule | None = None
     rule: Rule | None = None
@@ -122,6 +124,8 @@ def _sections(data: ReportData) -> list[tuple[str, str, str]]:
     if data.meta_tuning is not None:
         content = training(data.meta_tuning, "Meta-tuning", "meta-tuning")
         found.append(("meta-tuning", "Tuning its constants", content))
+    if data.evolution is not None:
+        found.append(("evolution", "Tuning its constants by whole episodes", evolution(data.evolution)))
     if data.rule is not None:
         found.append(("equation", "The equation", equation(data.rule, data.before)))
     if data.responses is not None:

@@ -51,6 +51,27 @@ def training(records: Records, what: str, name: str) -> str:
     return figure(training_curve(train, found, name, what), caption)
 
 
+def evolution(records: Records) -> str:
+    """A curve of evolution's scores, generation by generation."""
+    if not records:
+        return paragraph("Nothing was recorded.", "note")
+    checks = [row for row in records if row.get("validation") is not None]
+    score = Series("score of each generation's mean", *_columns(records, "generation", "score"))
+    found = Series("score on fresh episodes", *_columns(checks, "generation", "validation"))
+    caption = (
+        f"CMA-ES took {len(records)} generations. A score is the log of the final loss over that of tuned AdamW with a "
+        "cosine, in units of what twice the steps bring AdamW: below 0 is better. Every generation has new episodes."
+    )
+    if checks:
+        best = min(checks, key=lambda row: float(row["validation"]))
+        caption += f" Kept is generation {best['generation']}, with {number(best['validation'])} on fresh episodes."
+    return figure(training_curve(score, found, "evolution", "Evolution", "generation"), caption)
+
+
+def _columns(records: Records, x: str, y: str) -> tuple[list[float], list[float]]:
+    return [row[x] for row in records], [row[y] for row in records]
+
+
 def number_of_steps(records: Records) -> int:
     """Meta-steps done."""
     return max((int(row.get("step") or 0) for row in records), default=0)

@@ -5,6 +5,8 @@ prints it, `evaluate` gives it a meaning in torch. A `Program` is a set of recur
 one training step at a time by `step`.
 """
 
+from closedform.lang._abstract import folded
+from closedform.lang._degree import Degree, degrees
 from closedform.lang._expression import (
     Apply,
     Expr,
@@ -45,6 +47,7 @@ from closedform.lang._latex import latex, number_latex, symbol_latex
 from closedform.lang._matrices import matrix_shape, newton_schulz
 from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
+from closedform.lang._parity import Parity, parities
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
@@ -59,6 +62,7 @@ __all__ = [
     "OPERATORS",
     "SHAPE_INPUTS",
     "Apply",
+    "Degree",
     "Expr",
     "Kind",
     "Lag",
@@ -66,14 +70,17 @@ __all__ = [
     "Memory",
     "Number",
     "Operator",
+    "Parity",
     "Program",
     "Reduce",
     "Symbol",
     "apply",
     "check_inputs",
     "complexity",
+    "degrees",
     "derivative",
     "evaluate",
+    "folded",
     "from_sympy",
     "history_key",
     "horizon_inputs",
@@ -90,6 +97,7 @@ __all__ = [
     "nonfinite_constant",
     "number_latex",
     "number_text",
+    "parities",
     "parse",
     "reduce_whole",
     "rename",

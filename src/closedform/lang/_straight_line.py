@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
+from typing import Any
 
 from closedform.lang._expression import Expr, Lag, Number, Symbol
 from closedform.lang._program import Program
 
-Key = tuple[str, object]
+Key = tuple[str, Any]
 """What a place holds, before any operation: ("input", name), ("number", value), ("old", state) or ("lag", `Lag`)."""
 
 

@@ -21,7 +21,7 @@ from closedform.learned_optimizers._constants import Role, constant_roles, lift_
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
-from closedform.learned_optimizers._recurrent import RecurrentOptimizer, RecurrentSize
+from closedform.learned_optimizers._recurrent import CLOCKS, RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
 from closedform.learned_optimizers._storage import load_network, load_recipe, load_symbolic, save_learned_optimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
@@ -131,6 +131,7 @@ def _is_text(path: Path) -> bool:
 
 
 __all__ = [
+    "CLOCKS",
     "DM",
     "LEARNED_OPTIMIZERS",
     "MLP",

@@ -23,7 +23,11 @@ from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 from closedform.rules import load_rule, save_rule
 
 FORMAT = "closedform.learned_optimizer/1"
-_OPTIONS: dict[str, Any] = {"width": Annotated[int, Within(1, 1024)], "scale": Annotated[float, Within(0, 1e6)]}
+_OPTIONS: dict[str, Any] = {
+    "width": Annotated[int, Within(1, 1024)],
+    "scale": Annotated[float, Within(0, 1e6)],
+    "clock": Name,
+}
 """Options of members of the family that a file may give, with their types."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from closedform.meta_training._antithetic_es import AntitheticES
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._estimator import Estimate, Estimator
-from closedform.meta_training._evolve import EvolveConfig, evolve
+from closedform.meta_training._evolve import EvolveConfig, evolve, read_evolution
 from closedform.meta_training._flat import FlatParams
 from closedform.meta_training._forward_accumulation import ForwardAccumulation
 from closedform.meta_training._imitation import Imitation
@@ -63,6 +63,7 @@ __all__ = [
     "evolve",
     "meta_train",
     "meta_tune",
+    "read_evolution",
     "read_metrics",
     "reference",
     "run",

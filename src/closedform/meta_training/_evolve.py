@@ -32,7 +32,7 @@ from torch import Tensor
 
 from closedform._document import Count, Malformed, Many, read
 from closedform._files import finite, read_json, write_json
-from closedform._options import check_count, check_number, check_positive
+from closedform._options import check_count, check_number, check_positive, check_seed
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._meta_parameters import moved
@@ -82,6 +82,8 @@ class EvolveConfig:
         generations: Generations.
         population: Candidates a generation.
         tasks: Tasks of the pool that a generation is judged on, drawn anew each time, as evenly as can be.
+        episodes: Episodes on each, of which the mean loss is scored: a rule that fails now and then is a bad one, and a
+            geometric mean would let one lucky episode outweigh it.
         sigma: Initial standard deviation of the search, in coordinates of the constants (0.3 moves a learning rate by
             a third, and a decay's logit by 0.3).
         worse: Weight of a score above 0 (worse than the reference) over one below: a rule that fails on one task in ten
@@ -96,6 +98,7 @@ class EvolveConfig:
     generations: int = 60
     population: int = 16
     tasks: int = 12
+    episodes: int = 1
     sigma: float = 0.3
     worse: float = 1.5
     lowest: float = -2.0
@@ -106,9 +109,10 @@ class EvolveConfig:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        least = {"generations": 1, "population": 4, "tasks": 1, "validate_every": 1, "seed": 0, "workers": 1}
+        least = {"population": 4} | dict.fromkeys(("generations", "tasks", "episodes", "validate_every", "workers"), 1)
         for name, smallest in least.items():
             check_count(name, getattr(self, name), smallest)
+        check_seed("seed", self.seed)
         for name in ("sigma", "worse"):
             check_positive(name, getattr(self, name))
         for name in ("lowest", "highest"):
@@ -171,6 +175,25 @@ def evolve(
     if out is not None:
         save_rule(tuned, Path(out) / RULE_FILE)
     return tuned
+
+
+def read_evolution(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a run, as ``progress`` was told them but for the seconds.
+
+    Args:
+        path: The run's ``evolution.json``.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        found: _Document = read(read_json(Path(path), what="evolution"), _Document)
+    except Malformed as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    return [
+        {"generation": number, "score": entry.mean_score, "best": min(entry.scores), "validation": entry.validation}
+        for number, entry in enumerate(found.history, 1)
+    ]
 
 
 class _Search:
@@ -331,14 +354,16 @@ class _Search:
         self, parallel: Parallel, rows: NDArray[np.float64], places: Sequence[tuple[int, int]]
     ) -> NDArray[np.float64]:
         """Mean clipped score of each row of coordinates over tasks at (position, repetition), [R]."""
-        found: list[Tensor] = parallel(
-            delayed(_judge)(self.optimizer, rows, self.tasks[index], self._seed(index, repetition))
-            for index, repetition in places
-        )
         config = self.config
+        found: list[Tensor] = parallel(
+            delayed(_judge)(self.optimizer, rows, self.tasks[index], self._seed(index, repetition, episode))
+            for index, repetition in places
+            for episode in range(config.episodes)
+        )
+        losses = torch.stack(found).unflatten(0, (len(places), config.episodes)).mean(1)
         weighed = [
-            torch.nan_to_num(self.references[index].score(losses), nan=math.inf)
-            for (index, _), losses in zip(places, found, strict=True)
+            torch.nan_to_num(self.references[index].score(one), nan=math.inf)
+            for (index, _), one in zip(places, losses, strict=True)
         ]
         clipped = [
             torch.where(one > 0, config.worse * one, one).clamp(config.lowest, config.highest) for one in weighed
@@ -346,9 +371,10 @@ class _Search:
         mean: NDArray[np.float64] = torch.stack(clipped).mean(0).numpy()
         return mean
 
-    def _seed(self, index: int, repetition: int = -1) -> int:
+    def _seed(self, index: int, repetition: int = -1, episode: int = 0) -> int:
         """Of an episode's start and batches; references have repetition -1."""
-        (seed,) = np.random.SeedSequence([self.config.seed, index, repetition + 1]).generate_state(1, np.uint64)
+        numbers = [self.config.seed, index, repetition + 1, *([episode] if episode else [])]
+        (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
         return int(seed) >> 2
 
 

@@ -71,6 +71,7 @@ def parameter_groups(
         >>> groups = parameter_groups(model, "muon", vectors="adamw", lr=0.02, vectors_lr=3e-4, weight_decay=0.1)
         >>> [[name for name, _ in group["params"]] for group in groups]
         [['0.weight'], ['2.weight'], ['0.bias', '1.weight', '1.bias', '2.bias']]
+        >>> from closedform import RuleOptimizer
         >>> optimizer = RuleOptimizer(groups)
     """
     matrix_rule = load_rule(rule)

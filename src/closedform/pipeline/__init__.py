@@ -1,7 +1,18 @@
 """The whole pipeline, from a task to a report."""
 
-from closedform.pipeline._config import PRESETS, EvaluateConfig, RunConfig, preset
+from closedform.pipeline._config import PRESETS, ChooseConfig, EvaluateConfig, RunConfig, preset
 from closedform.pipeline._listener import Listener, Silent
 from closedform.pipeline._run import STAGES, RunResult, run
 
-__all__ = ["PRESETS", "STAGES", "EvaluateConfig", "Listener", "RunConfig", "RunResult", "Silent", "preset", "run"]
+__all__ = [
+    "PRESETS",
+    "STAGES",
+    "ChooseConfig",
+    "EvaluateConfig",
+    "Listener",
+    "RunConfig",
+    "RunResult",
+    "Silent",
+    "preset",
+    "run",
+]

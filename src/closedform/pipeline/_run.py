@@ -1,4 +1,4 @@
-"""The whole pipeline on one task: meta-train, record, distil, meta-tune, compare, report.
+"""The whole pipeline on one task: meta-train, record, distil, tune, choose, compare, report.
 
 Each stage leaves its result in the run's folder and is skipped when the run is resumed; the long ones also resume
 from within:
@@ -7,26 +7,33 @@ from within:
     meta_training/                     config, metrics.jsonl, checkpoint, model.safetensors
     trajectories.safetensors           the network at work
     hall_of_fame.json                  equations: error, complexity, state cost
-    meta_tuning/                       candidates of several sizes, their constants meta-trained further
-    rule_distilled.json                the candidate that trains best once tuned, before tuning: a whole rule
-    rule_tuned.json                    the same after tuning
+    tuning/                            candidates of several sizes, their constants tuned by whole episodes
+    validation/                        all their forms beside tuned baselines, on fresh episodes
+    rule.json                          what is handed over: the form that did best there
+    rule_distilled.json                the same equation as it was distilled, its odd part
+    rule_scheduled.json                that with a schedule
+    rule_tuned.json                    that once tuned
+    choice.json                        which of these three it is, and why
     evaluation/                        runs.jsonl, evaluation.json
     report.html
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from closedform import learned_optimizers, tasks
+from closedform._files import read_json, write_json
 from closedform._version import __version__
-from closedform.distillation import HallOfFame, distill
+from closedform.distillation import Entry, HallOfFame, distill
 from closedform.distillation import Progress as DistillProgress
 from closedform.evaluation import (
     Evaluation,
@@ -36,14 +43,18 @@ from closedform.evaluation import (
     evaluate,
     response_curves,
     torch_threads,
+    verdict,
     write_report,
 )
-from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
-from closedform.meta_training import TruncatedBPTT, meta_train, read_metrics
+from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, load_learned_optimizer
+from closedform.meta_training import TruncatedBPTT, meta_train, read_evolution, read_metrics
+from closedform.pipeline._choice import choose
 from closedform.pipeline._config import SEEDED, RunConfig
 from closedform.pipeline._folder import Folder
+from closedform.pipeline._forms import DISTILLED, FORM_FILES, TUNED, candidates
+from closedform.pipeline._lead import lead
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
-from closedform.pipeline._selection import candidates, tune_candidates
+from closedform.pipeline._selection import Tuned, tune_candidates
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import load_trajectories, record, save_trajectories
@@ -52,7 +63,8 @@ STAGES: dict[str, str] = {
     "train": "meta-training",
     "record": "recording",
     "distill": "distilling",
-    "tune": "meta-tuning",
+    "tune": "tuning",
+    "choose": "choosing",
     "evaluate": "comparing",
     "report": "reporting",
 }
@@ -65,15 +77,23 @@ class RunResult:
 
     Attributes:
         report: The report's path.
-        distilled, tuned: The rule before and after meta-tuning.
+        rule: What is handed over.
+        form: Which it is: "distilled rule", "scheduled rule" or "tuned rule".
+        distilled, tuned: Its equation as distilled, and once tuned, which is thrown away if that did not hold.
+        chosen: That equation's place in the hall of fame.
+        lead: What the report's first line says.
         hall: The hall of fame.
         evaluation: The comparison.
         seconds: Wall-clock seconds by stage.
     """
 
     report: Path
+    rule: Rule
+    form: str
     distilled: Rule
     tuned: Rule
+    chosen: Entry
+    lead: str
     hall: HallOfFame
     evaluation: Evaluation
     seconds: Mapping[str, float]
@@ -128,8 +148,12 @@ class _Pipeline:
                     getattr(self, f"_{name}")()
         return RunResult(
             self.folder / "report.html",
-            self.distilled,
-            self.tuned,
+            load_rule(self.folder / "rule.json"),
+            self.form,
+            self.forms[DISTILLED],
+            self.forms[TUNED],
+            self.chosen,
+            self.lead,
             self.hall,
             self.evaluation,
             dict(self.folder.stages),
@@ -144,21 +168,34 @@ class _Pipeline:
         return HallOfFame.load(self.folder / "hall_of_fame.json")
 
     @property
-    def distilled(self) -> Rule:
-        return load_rule(self.folder / "rule_distilled.json")
+    def forms(self) -> dict[str, Rule]:
+        return {name: load_rule(self.folder / file) for name, file in FORM_FILES.items()}
 
     @property
-    def tuned(self) -> Rule:
-        return load_rule(self.folder / "rule_tuned.json")
+    def choice(self) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.folder / "choice.json", what="choice")
+        return found
+
+    @property
+    def chosen(self) -> Entry:
+        return next(entry for entry in self.hall.entries if entry.equation == self.choice["equation"])
+
+    @property
+    def form(self) -> str:
+        return str(self.choice["form"])
+
+    @property
+    def lead(self) -> str:
+        found = verdict(self.evaluation, self.task.name, self.form)
+        return lead(found, self.task.name, self.form, won=bool(self.choice["beats"]))
 
     @property
     def evaluation(self) -> Evaluation:
         return Evaluation.load(self.folder / "evaluation" / "evaluation.json")
 
     def _train(self) -> None:
-        generator = torch.Generator().manual_seed(self.config.seed)
         result = meta_train(
-            learned_optimizers.get(self.config.optimizer, generator=generator).to(self.device),
+            new_network(self.config).to(self.device),
             [self.task.to(self.device)],
             estimator=TruncatedBPTT(self.config.unroll),
             config=self.config.train,
@@ -190,50 +227,94 @@ class _Pipeline:
         )
 
     def _tune(self) -> None:
-        chosen = tune_candidates(
-            candidates(self.hall, self.config.sizes),
+        self._tuned()
+
+    def _tuned(self, resume: bool = False) -> list[Tuned]:
+        """The candidates, tuned; read from the folder where that is done."""
+        config = self.config
+        on_cpu = self.task.device.type == "cpu"
+        brief, full = (one if on_cpu else replace(one, workers=1) for one in (config.screen, config.tune))
+        return tune_candidates(
+            candidates(self.hall, config.sizes),
             self.task,
-            self.config,
-            self.folder / "meta_tuning",
-            resume=self.folder.resume,
-            listener=self.listener,
+            brief,
+            full,
+            self.folder / "tuning",
+            resume=resume or self.folder.resume,
+            listener=Silent() if resume else self.listener,
         )
-        save_rule(chosen.before, self.folder / "rule_distilled.json")
-        save_rule(chosen.after, self.folder / "rule_tuned.json")
+
+    def _choose(self) -> None:
+        tuned = self._tuned(resume=True)
+        chosen = choose(
+            tuned,
+            self.task,
+            self.config.choose,
+            self.folder / "validation",
+            resume=self.folder.resume,
+            progress=self.listener.progress,
+        )
+        for name, rule in chosen.rules.items():
+            save_rule(rule, self.folder / FORM_FILES[name])
+        save_rule(chosen.rules[chosen.form], self.folder / "rule.json")
+        write_json(
+            self.folder / "choice.json",
+            {
+                "form": chosen.form,
+                "equation": chosen.tuned.candidate.entry.equation,
+                "tuning": str(chosen.tuned.folder.relative_to(self.folder.path)),
+                "beats": chosen.score.beats,
+                **chosen.reason,
+            },
+        )
+        ratio, worst = chosen.score, f"on {chosen.score.task}, where it does worst"
+        self.listener.result(
+            f"the {chosen.form}: {math.exp(ratio.mean):.3g} [{math.exp(ratio.low):.3g}, {math.exp(ratio.high):.3g}] "
+            f"times the loss of the best tuned baseline {worst}"
+        )
 
     def _evaluate(self) -> None:
         chosen = self.config.evaluate
         evaluate(
-            {self.config.optimizer: self.network, "distilled rule": self.distilled, "tuned rule": self.tuned},
+            {self.config.optimizer: self.network, **self.forms},
             [self.task],
             seeds=chosen.seeds,
             baselines=chosen.baselines,
-            options=EvaluationOptions(tuning_seeds=chosen.tuning_seeds, resume=self.folder.resume),
+            options=EvaluationOptions(
+                tuning_seeds=chosen.tuning_seeds, schedules=chosen.schedules, resume=self.folder.resume
+            ),
             out=self.folder / "evaluation",
             progress=self.listener.progress,
         )
         for entry in self.evaluation.on(self.task.name):
             self.listener.result(f"{entry.label}: final loss {shown(entry.final_loss.mean)}")
+        self.listener.result(self.lead)
 
     def _report(self) -> None:
         options = self.config.distill
         recording = load_trajectories(self.folder / "trajectories.safetensors")
         _, held_out = recording.split(options.test_fraction, options.holds_out_by)
-        hall, tuned, distilled = self.hall, self.tuned, self.distilled
+        forms = self.forms
+        shown_forms = {name: forms[name] for name in dict.fromkeys((DISTILLED, self.form))}
         data = ReportData(
             title=f"{self.config.optimizer} on {self.task.name}, as an equation",
             evaluation=self.evaluation,
-            subject="tuned rule",
+            lead=self.lead,
+            subject=self.form,
             meta_training=read_metrics(self.folder / "meta_training" / "metrics.jsonl"),
-            meta_tuning=read_metrics(self.folder / "meta_tuning" / "metrics.jsonl"),
-            hall=hall.entries,
-            chosen=distilled,
-            rule=tuned,
-            before=distilled,
-            responses=response_curves({"distilled rule": distilled, "tuned rule": tuned}, self.network, held_out),
+            evolution=self._evolution(self.choice["tuning"]),
+            hall=self.hall.entries,
+            chosen=self.chosen.rule,
+            rule=forms[self.form],
+            before=None if self.form == DISTILLED else forms[DISTILLED],
+            responses=response_curves(shown_forms, self.network, held_out),
             run=self._run_info(),
         )
         write_report(self.folder / "report.html", data)
+
+    def _evolution(self, folder: str) -> list[dict[str, Any]] | None:
+        path = self.folder / folder / "evolution.json"
+        return read_evolution(path) if path.exists() else None
 
     def _run_info(self) -> RunInfo:
         config = self.config
@@ -249,3 +330,11 @@ class _Pipeline:
     def _distilling(self, found: DistillProgress) -> None:
         text = f"{found.stage}: R^2 {1 - found.best_error:.4f}"
         self.listener.progress(found.generation, self.config.distill.generations, text)
+
+
+def new_network(config: RunConfig) -> LearnedOptimizer:
+    """The network before meta-training; a recurrent one is told the time as the run's options say."""
+    recurrent = isinstance(learned_optimizers.get(config.optimizer), RecurrentOptimizer)
+    options: dict[str, Any] = {"clock": config.clock} if recurrent else {}
+    generator = torch.Generator().manual_seed(config.seed)
+    return learned_optimizers.get(config.optimizer, generator=generator, **options)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from closedform._names import lookup
-from closedform._options import check_count, check_number
+from closedform._options import check_count, check_number, check_seed
 from closedform.tasks._base import SPLITS, Batch, Params, Task, with_options
 from closedform.tasks._dense import ACTIVATIONS, Dense
 from closedform.tasks._network import NetworkTask
@@ -50,7 +50,7 @@ class DeepLinearOptions:
     def __post_init__(self) -> None:
         for name in ("inputs", "outputs", "width", "layers", "rows", "batch_size", "horizon"):
             check_count(name, getattr(self, name))
-        check_count("seed", self.seed, least=0)
+        check_seed("seed", self.seed)
         check_number("noise", self.noise, least=0)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from closedform._names import lookup
-from closedform._options import check_count, check_number
+from closedform._options import check_count, check_number, check_seed
 from closedform.tasks._base import SPLITS, Batch, Params, Task, with_options
 
 T = TypeVar("T", bound="Factorisation")
@@ -49,7 +49,7 @@ class FactorisationOptions:
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "rank", "width", "observed", "batch_size", "horizon"):
             check_count(name, getattr(self, name))
-        check_count("seed", self.seed, least=0)
+        check_seed("seed", self.seed)
         check_number("noise", self.noise, least=0)
 
 
