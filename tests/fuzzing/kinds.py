@@ -26,5 +26,6 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "unseen": runs.unseen,
     "evolution": runs.evolution,
     "folders": runs.folders,
+    "reports": runs.reports,
 }
 """Name -> function that prepares a kind in an empty folder."""

@@ -82,7 +82,27 @@ FORMULAS = [
     "e*m",
     "g" + "*tanh(g" * 90 + ")" * 90,
 ]
-WORDS = ["g", "w", "t", "m", "v", "0.9", "2", "1e-8", "+", "-", "*", "/", "**", "(", ")", ",", "tanh(", "sqrt(", "prev("]
+WORDS = [
+    "g",
+    "w",
+    "t",
+    "m",
+    "v",
+    "0.9",
+    "2",
+    "1e-8",
+    "+",
+    "-",
+    "*",
+    "/",
+    "**",
+    "(",
+    ")",
+    ",",
+    "tanh(",
+    "sqrt(",
+    "prev(",
+]
 
 
 def spoil_bytes(rng: Random, data: bytes) -> bytes:
@@ -138,7 +158,9 @@ def spoil_value(rng: Random, value: Any) -> Any:
         if isinstance(value, str):
             return spoil_formula(rng, value) if rng.random() < 0.6 else rng.choice(TEXTS)
         if isinstance(value, list):
-            return rng.choice((value * 3, value[:-1], value[::-1], [value], [None], value + [0], [[]] * 10, value * 500))
+            return rng.choice(
+                (value * 3, value[:-1], value[::-1], [value], [None], value + [0], [[]] * 10, value * 500)
+            )
         if isinstance(value, dict):
             return rng.choice(([*value], {**value, rng.choice(TEXTS): 0}, {}, {str(k): k for k in range(600)}))
     deep: Any = 0

@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from fuzzing.documents import sure
-from fuzzing.harness import Kind
-from fuzzing.mutations import TEXTS, spoil_bytes, spoil_text
 
 from closedform.distillation import Table, load_table
 from closedform.tasks._cifar import CIFAR10, CIFAR100, CifarFile, read_records
 from closedform.tasks._idx import read_idx
+from fuzzing.documents import sure
+from fuzzing.harness import Kind
+from fuzzing.mutations import TEXTS, spoil_bytes, spoil_text
 
 ROWS = 40
 
@@ -30,7 +30,9 @@ def check_table(table: Table) -> None:
 
 
 def csv(folder: Path) -> Kind:
-    rows = [f"2024-01-{1 + k % 28:02d},{k},{k * k % 7}.5,{'' if k % 9 else 'nan'}{k % 9 or ''},{2 * k}" for k in range(ROWS)]
+    rows = [
+        f"2024-01-{1 + k % 28:02d},{k},{k * k % 7}.5,{'' if k % 9 else 'nan'}{k % 9 or ''},{2 * k}" for k in range(ROWS)
+    ]
     plain = "\n".join(["day,a,b,c,y", *rows]) + "\n"
 
     def spoil(rng: Random, data: bytes) -> bytes:
@@ -46,7 +48,9 @@ def _cells(rng: Random, text: str) -> str:
     lines = [line.split(",") for line in text.split("\n")]
     for _ in range(rng.choice((1, 2, 5))):
         line = rng.choice(lines)
-        line[rng.randrange(len(line))] = rng.choice([*TEXTS, "1e400", "-inf", "2024-02-31", "9999999999-01-01", '"', "x" * 200_000])
+        line[rng.randrange(len(line))] = rng.choice(
+            [*TEXTS, "1e400", "-inf", "2024-02-31", "9999999999-01-01", '"', "x" * 200_000]
+        )
     return "\n".join(",".join(line) for line in lines)
 
 
@@ -72,8 +76,31 @@ def _spoil_npy(rng: Random, data: bytes) -> bytes:
     if draw < 0.6:
         text = spoil_text(rng, text)
     else:
-        shapes = ("(40, 3)", "(40,)", "()", "(0, 3)", "(10**9, 3)", "(4294967296, 4294967296)", "(-1, 3)", "(40, 3.0)", "40")
-        types = ("'<f8'", "'|O'", "'<f4'", "'<c16'", "'|b1'", "'<U4'", "'|V8'", "'<M8[D]'", "'<m8[ns]'", "'<f2'", "'>i8'", "[]")
+        shapes = (
+            "(40, 3)",
+            "(40,)",
+            "()",
+            "(0, 3)",
+            "(10**9, 3)",
+            "(4294967296, 4294967296)",
+            "(-1, 3)",
+            "(40, 3.0)",
+            "40",
+        )
+        types = (
+            "'<f8'",
+            "'|O'",
+            "'<f4'",
+            "'<c16'",
+            "'|b1'",
+            "'<U4'",
+            "'|V8'",
+            "'<M8[D]'",
+            "'<m8[ns]'",
+            "'<f2'",
+            "'>i8'",
+            "[]",
+        )
         types += ("[('a', '|O'), ('y', '<f8')]", "[('a', '<f8', (3,)), ('y', '<f8')]", "[('\\n', '<f8'), ('y', '<f8')]")
         text = f"{{'descr': {rng.choice(types)}, 'fortran_order': {rng.choice(('False', 'True', '3'))}, 'shape': {rng.choice(shapes)}, }}\n"
     header = text.encode("utf-8", "replace")[:65535]

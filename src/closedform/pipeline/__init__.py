@@ -2,6 +2,7 @@
 
 from closedform.pipeline._config import PRESETS, EvaluateConfig, RunConfig, preset
 from closedform.pipeline._listener import Listener, Silent
-from closedform.pipeline._run import STAGES, RunResult, run
+from closedform.pipeline._folder import STAGES
+from closedform.pipeline._run import RunResult, run
 
 __all__ = ["PRESETS", "STAGES", "EvaluateConfig", "Listener", "RunConfig", "RunResult", "Silent", "preset", "run"]

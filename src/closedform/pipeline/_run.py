@@ -41,22 +41,12 @@ from closedform.evaluation import (
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
 from closedform.meta_training import TruncatedBPTT, meta_train, read_metrics
 from closedform.pipeline._config import SEEDED, RunConfig
-from closedform.pipeline._folder import Folder
+from closedform.pipeline._folder import STAGES, Folder
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
 from closedform.pipeline._selection import candidates, tune_candidates
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import load_trajectories, record, save_trajectories
-
-STAGES: dict[str, str] = {
-    "train": "meta-training",
-    "record": "recording",
-    "distill": "distilling",
-    "tune": "meta-tuning",
-    "evaluate": "comparing",
-    "report": "reporting",
-}
-"""Stage -> what it is doing, in order."""
 
 
 @dataclass(frozen=True)
