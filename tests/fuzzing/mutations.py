@@ -214,9 +214,13 @@ def _spoil_entry(rng: Random, holder: Any, key: Any) -> None:
 def spoil_json(rng: Random, data: bytes) -> bytes:
     """A JSON file: mostly its document, else its text or its bytes."""
     draw = rng.random()
+    try:
+        document = json.loads(data)
+    except ValueError:  # spoilt already
+        return spoil_bytes(rng, data)
     if draw < 0.12:
         return spoil_bytes(rng, data)
-    text = data.decode() if draw < 0.25 else dumped(spoil_document(rng, json.loads(data)))
+    text = data.decode() if draw < 0.25 else dumped(spoil_document(rng, document))
     if draw < 0.3:
         text = spoil_text(rng, text)
     return text.encode("utf-8", "surrogatepass" if rng.random() < 0.5 else "replace")
