@@ -19,7 +19,7 @@ TOP = {
         "explain",
         "load_rule",
     ),
-    *("meta_train", "meta_tune", "record", "save_rule"),
+    *("meta_train", "meta_tune", "parameter_groups", "record", "save_rule"),
     *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
     *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),
 }
@@ -27,7 +27,7 @@ NEEDED = {
     "lang": {"Program", "parse", "to_text", "step", "evaluate", "simplify", "derivative", "latex", "OPERATORS"},
     "rules": {"Rule", "load_rule", "save_rule", "library_names", "FORMAT"},
     "features": {"FEATURES", "Feature", "feature_program", "rule_from_features", "get"},
-    "optim": {"RuleOptimizer"},
+    "optim": {"RuleOptimizer", "parameter_groups"},
     "tasks": {"Task", "TASKS", "get"},
     "learned_optimizers": {
         "LearnedOptimizer",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from closedform.meta_training import meta_train as meta_train
     from closedform.meta_training import meta_tune as meta_tune
     from closedform.optim import RuleOptimizer as RuleOptimizer
+    from closedform.optim import parameter_groups as parameter_groups
     from closedform.rules import Rule as Rule
     from closedform.rules import load_rule as load_rule
     from closedform.rules import save_rule as save_rule
@@ -54,6 +55,7 @@ _EXPORTS = {
     "load_rule": "rules",
     "meta_train": "meta_training",
     "meta_tune": "meta_training",
+    "parameter_groups": "optim",
     "record": "trajectories",
     "save_rule": "rules",
 }

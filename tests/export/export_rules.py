@@ -1,9 +1,11 @@
 """Rules that visit every corner of the language, and random ones over all operators."""
 
+from pathlib import Path
+
 from hypothesis import strategies as st
 from strategies import expressions
 
-from closedform import Rule
+from closedform import Rule, load_rule
 from closedform.lang import OPERATORS, Lag, Number, Program, Symbol, apply
 
 _CONSTANTS = {"a": 0.9, "b": 0.3, "z": 0.0}
@@ -11,7 +13,17 @@ _TAKEN = (
     "self params defaults weight_decay maximize torch np math jnp jax optax print float result old value leaf new name "
     "lambda_ __class__ __x initial_lr capturable init wide memory moved change rule_params closure group loss"
 ).split()
+CF1 = load_rule(Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json")
+"""The form that `cf1` is searched in: the horizon, shapes, reductions and a matrix operator at once."""
 RULES = {
+    "cf1": CF1,
+    "rows and columns": Rule.parse(
+        "rows and columns",
+        "-g/(sqrt(r/mean(r))*sqrt(c) + a) - orthogonalise(col_mean(g))*norm(row_mean(w))*z1 - prev(c)*z1/numel**h",
+        state={"r": "r + max(t**(-h), z1)*(row_mean(square(g)) - r)", "c": "h*c + h*col_mean(square(g))"},
+        init={"c": "col_mean(square(g))*T/(T + fan_out)", "r": "row_mean(abs(w)) + ndim"},
+        constants={"a": 0.9, "h": 0.5, "z1": 0.01},
+    ),
     "every operator": Rule.parse(
         "every operator",
         "-tanh(u1 + u2 + u3 + u4) + 1e-3*(erf(g) - erfc(w) + sinh(tanh(g)) + asinh(w) + exp(-abs(g)))"

@@ -21,7 +21,7 @@ from closedform.lang import Program, Symbol, apply, parse
 from closedform.rules import library_names
 
 PYTHON_TARGETS = [name for name, row in EXPORTERS.items() if row.suffix == ".py"]
-ALLOWED = {"torch", "numpy", "math", "jax", "jax.numpy", "optax", "typing"}
+ALLOWED = {"torch", "numpy", "math", "jax", "jax.numpy", "optax", "typing", "warnings"}
 HOSTILE = [
     'adam"""\nimport os\nos.system("true")\n"""',
     "'''; raise SystemExit #",
@@ -175,6 +175,13 @@ def test_latex_has_every_equation_and_constant(name: str) -> None:
     assert text.count("{") == text.count("}")
 
 
+def test_latex_says_what_progress_and_shapes_are() -> None:
+    assert "progress = min(t/T, 1)." in export("ademamix", "latex")
+    assert r"fan\_out of its rows and fan\_in of its columns." in export("muon", "latex")
+    assert "progress" not in export("adam", "latex") + export("muon", "latex")
+    assert r"c_{0} &= \frac{" in export(RULES["rows and columns"], "latex")
+
+
 @pytest.mark.parametrize("text", [*HOSTILE, r"\input{/etc/passwd} $x$ % & # ^ _ ~ \end{document}"])
 def test_latex_escapes_texts(text: str) -> None:
     body = export(rule_called(text, {text: text}), "latex")
@@ -193,6 +200,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
     rules = [
         RULES["every operator"],
         RULES["lags"],
+        RULES["cf1"],
+        RULES["rows and columns"],
         rule_called("\n".join(HOSTILE), {"a": latin[:200], "b": latin[200:]}),
     ]
     for rule in rules:

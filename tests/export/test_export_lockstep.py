@@ -1,11 +1,12 @@
 """Exported optimizers move parameters exactly as `RuleOptimizer` does."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from export_rules import RULES, all_programs
+from export_rules import CF1, RULES, all_programs
 from hypothesis import given, settings
 from strategies import late_programs, programs
 
@@ -14,8 +15,11 @@ from closedform.export import export
 from closedform.rules import library_names
 
 SHAPES = [(), (2, 3, 2)]
+LAYERS = [(), (5,), (4, 3), (3, 4), (4, 2, 3, 3), (7, 2), (1, 4)]
+"""A scalar, a bias, matrices both ways, a convolution, an embedding, one row."""
 STEPS = 20
 HORIZON = 15
+PAST_THE_END = pytest.mark.filterwarnings("ignore:step .* is past:UserWarning", "ignore:past:UserWarning")
 
 
 def parameters(dtype=torch.float64, shapes=SHAPES) -> list[torch.nn.Parameter]:
@@ -48,8 +52,8 @@ def assert_same_state(found, expected, **tolerances) -> None:
         torch.testing.assert_close(other, torch.as_tensor(value), equal_nan=True, **tolerances)
 
 
-def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, **options) -> None:
-    ours, theirs = parameters(dtype), parameters(dtype)
+def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, shapes=SHAPES, **options) -> None:
+    ours, theirs = parameters(dtype, shapes), parameters(dtype, shapes)
     horizon = {"total_steps": HORIZON} if rule.needs_total_steps else {}
     reference = RuleOptimizer(ours, rule, foreach=False, **options, **horizon)
     exported = optimizer_class(load(export(rule, "python")))(theirs, **options, **horizon)
@@ -61,10 +65,10 @@ def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, *
         assert_same_state(exported.state[a], reference.state[b], rtol=rtol, atol=atol)
 
 
-def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13) -> None:
+def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13, shapes=SHAPES) -> None:
     """Where numpy has numbers: the sign of NaN is NaN there, and 0 in torch."""
     module = load(export(rule, "numpy"))
-    params = parameters()
+    params = parameters(shapes=shapes)
     horizon = [HORIZON] if rule.needs_total_steps else []
     reference = RuleOptimizer(params, rule, lr=0.01, foreach=False, total_steps=HORIZON)
     arrays = [param.detach().numpy().copy() for param in params]
@@ -84,18 +88,21 @@ def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13) -> None:
             np.testing.assert_allclose(np.asarray(found)[known], np.asarray(expected)[known], rtol=rtol, atol=atol)
 
 
+@PAST_THE_END
 @pytest.mark.parametrize("name", library_names())
 def test_library_rules_in_torch(load, name: str) -> None:
     check_torch(load, load_rule(name))
     check_torch(load, load_rule(name), lr=0.02, weight_decay=0.1, maximize=True)
 
 
+@PAST_THE_END
 @pytest.mark.parametrize("name", library_names())
 def test_library_rules_in_numpy(load, name: str) -> None:
     check_numpy(load, load_rule(name))
     assert load_rule(name).lr == load(export(name, "numpy")).LR
 
 
+@PAST_THE_END
 @pytest.mark.parametrize("name", RULES)
 def test_every_corner_of_the_language(load, name: str) -> None:
     check_torch(load, RULES[name], lr=0.01, weight_decay=0.1)
@@ -116,15 +123,56 @@ def test_random_rules(load, program) -> None:
 
 
 @settings(max_examples=25)
-@pytest.mark.filterwarnings("ignore:step")
+@PAST_THE_END
 @given(program=late_programs)
 def test_random_rules_of_format_2(load, program) -> None:
     check_torch(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
     check_numpy(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
 
 
+@PAST_THE_END
+def test_the_form_of_cf1_on_every_kind_of_layer(load) -> None:
+    check_torch(load, CF1, rtol=1e-9, atol=1e-11, shapes=LAYERS, weight_decay=0.1)
+    check_torch(load, CF1, torch.float32, rtol=1e-3, atol=1e-4, shapes=LAYERS)
+    check_numpy(load, CF1, rtol=1e-9, atol=1e-11, shapes=LAYERS)
+
+
+ANNEALED = Rule.parse("annealed", "-(1 - progress)*g", lr=1.0)
+
+
+@pytest.mark.parametrize("target", ["python", "numpy"])
+def test_past_the_horizon_it_warns_once(load, target: str) -> None:
+    module = load(export(ANNEALED, target))
+    param = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = optimizer_class(module)([param], total_steps=3) if target == "python" else None
+    w, state = np.zeros(2), module.init(np.zeros(2)) if target == "numpy" else None
+    moves, warned = [], []
+    for _ in range(6):
+        before = param.detach().clone()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if optimizer is not None:
+                param.grad = torch.ones(2, dtype=torch.float64)
+                optimizer.step()
+                moves.append(float((param.detach() - before)[0]))
+            else:
+                result, state = module.update(np.ones(2), w, state, 3)
+                moves.append(float(result[0]))
+        warned.append([str(one.message) for one in caught])
+    assert warned == [[], [], [], ["past total_steps=3: progress stays 1"], [], []]
+    np.testing.assert_allclose(moves, [-2 / 3, -1 / 3, 0, 0, 0, 0], rtol=1e-12)
+
+
+def test_a_horizon_is_asked_for_by_numpy(load) -> None:
+    module = load(export(ANNEALED, "numpy"))
+    with pytest.raises(TypeError, match="total_steps"):
+        module.update(np.ones(2), np.ones(2), module.init(np.ones(2)))
+    with pytest.raises(ValueError, match="total_steps must be 1 or more, got 0"):
+        module.update(np.ones(2), np.ones(2), module.init(np.ones(2)), 0)
+
+
 def test_a_horizon_is_asked_for(load) -> None:
-    kind = optimizer_class(load(export(Rule.parse("annealed", "-(1 - progress)*g"), "python")))
+    kind = optimizer_class(load(export(ANNEALED, "python")))
     with pytest.raises(TypeError, match="total_steps"):
         kind([torch.nn.Parameter(torch.ones(2))])
     with pytest.raises(ValueError, match="total_steps must be 1 or more"):

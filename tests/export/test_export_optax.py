@@ -20,6 +20,7 @@ optax = pytest.importorskip("optax", reason="pip install 'closedform[optax]'")
 SHAPES = {"matrix": (3, 4), "number": ()}
 STEPS = 20
 HORIZON = 15
+PAST_THE_END = pytest.mark.filterwarnings("ignore:step .* is past:UserWarning", "ignore:past:UserWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +76,13 @@ def check(load, rule: Rule, dtype=np.float64, rtol: float = 1e-11, atol: float =
             np.testing.assert_allclose(np.asarray(found)[known], value.numpy()[known], rtol, atol)
 
 
+@PAST_THE_END
 @pytest.mark.parametrize("name", library_names())
 def test_library_rules(load, name: str) -> None:
     check(load, load_rule(name), lr=0.02, weight_decay=0.1)
 
 
+@PAST_THE_END
 @pytest.mark.parametrize("name", RULES)
 def test_every_corner_of_the_language(load, name: str) -> None:
     check(load, RULES[name], lr=0.01)
@@ -98,7 +101,7 @@ def test_random_rules(load, program) -> None:
 
 
 @settings(max_examples=8)
-@pytest.mark.filterwarnings("ignore:step")
+@PAST_THE_END
 @given(program=late_programs)
 def test_random_rules_of_format_2(load, program) -> None:
     check(load, Rule("random", program, lr=0.1), rtol=1e-9, atol=1e-11)
@@ -141,6 +144,14 @@ def test_hyperparameters_can_be_injected_and_half_precision_kept(load) -> None:
     updates, state = jax.jit(optimizer.update)(params, state, params)
     assert updates["w"].dtype == jax.numpy.bfloat16
     np.testing.assert_allclose(updates["w"].astype(float), -0.1 - 0.001, 1e-2)
+
+
+def test_a_horizon_is_asked_for(load) -> None:
+    rule = Rule.parse("annealed", "-(1 - progress)*g")
+    with pytest.raises(TypeError, match="total_steps"):
+        make(load, rule)
+    with pytest.raises(ValueError, match="total_steps must be 1 or more, got 0"):
+        make(load, rule, total_steps=0)
 
 
 def test_params_are_asked_for_when_needed(load) -> None:

@@ -26,7 +26,7 @@ class Tape:
 
     def watch(self, model: M) -> M:
         """Record what ``backward`` accumulates in ``.grad`` of the model's parameters, or put it there."""
-        for param in model.parameters():
+        for param in (param for param in model.parameters() if param.requires_grad):
             if self._playing:
                 assert self._watched < len(self._gradients), "more parameters than were recorded"
             else:

@@ -1,12 +1,15 @@
 """Library rules that torch.optim does not have, against pytorch_optimizer, and Muon against torch.optim's.
 
-The same numbers for 100 steps on a small network, in float64.
+The same numbers for 100 steps on a small network's gradients, in float64.
 """
+
+from collections.abc import Callable
 
 import pytest
 import pytorch_optimizer
 import torch
 from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+from tape import Tape
 from test_lockstep_torch import STEPS, network, train
 
 from closedform import RuleOptimizer
@@ -31,15 +34,34 @@ CONSTANTS = {"mars": {"eps": 1e-20}}  # theirs adds eps before the bias correcti
 BACKENDS = ["reference", "eager", None]
 
 
+Make = Callable[[torch.nn.Module], torch.optim.Optimizer]
+
+
+def both(theirs: Make, ours: Make) -> tuple[torch.nn.Module, torch.nn.Module, list[torch.optim.Optimizer]]:
+    """The network trained by theirs, the same moved by ours on the same gradients, and the two optimizers."""
+    tape, models, optimizers = Tape(), [], []
+    for make in (theirs, ours):
+        models.append(network(tape))
+        optimizers.append(make(models[-1]))
+        train(models[-1], optimizers[-1])
+        tape.rewind()
+    return *models, optimizers
+
+
+def assert_close(found: torch.nn.Module, expected: torch.nn.Module, tolerance: float, least: float) -> None:
+    for a, b in zip(found.parameters(), expected.parameters(), strict=True):
+        assert ((a - b).abs() / b.abs().clamp(min=least)).max() < tolerance
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_rule_matches_the_public_implementation(name: str, backend: str | None) -> None:
-    theirs, ours = network(), network()
-    expected = train(theirs, PUBLIC[name](theirs.parameters()))
     rule = load_rule(name).with_constants(**CONSTANTS.get(name, {}))
-    found = train(ours, RuleOptimizer(ours.parameters(), rule, lr=0.01, backend=backend, total_steps=STEPS))
-    for a, b in zip(found, expected, strict=True):
-        assert ((a - b).abs() / b.abs().clamp(min=1e-3)).max() < CLOSE.get(name, 1e-9)
+    expected, found, _ = both(
+        lambda model: PUBLIC[name](model.parameters()),
+        lambda model: RuleOptimizer(model.parameters(), rule, lr=0.01, backend=backend, total_steps=STEPS),
+    )
+    assert_close(found, expected, CLOSE.get(name, 1e-9), 1e-3)
 
 
 def matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -54,15 +76,15 @@ def test_muon_matches_torch_in_float64(backend: str | None, monkeypatch: pytest.
         return zero_power_via_newton_schulz_5(grad, steps, eps, weights=coefficients, dtype=torch.float64)
 
     monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", exact)
-    theirs, ours = network(), network()
-    expected = train(theirs, torch.optim.Muon(matrices(theirs), lr=0.02, weight_decay=0.1))
-    found = train(ours, RuleOptimizer(matrices(ours), "muon", weight_decay=0.1, backend=backend))
-    for a, b in zip(found, expected, strict=True):  # theirs divides by max(norm, 1e-7), not by norm + 1e-7
-        assert ((a - b).abs() / b.abs().clamp(min=1e-2)).max() < 1e-4
+    expected, found, _ = both(
+        lambda model: torch.optim.Muon(matrices(model), lr=0.02, weight_decay=0.1),
+        lambda model: RuleOptimizer(matrices(model), "muon", weight_decay=0.1, backend=backend),
+    )
+    assert_close(found, expected, 1e-4, 1e-2)  # theirs divides by max(norm, 1e-7), not by norm + 1e-7
 
 
 def test_one_step_of_muon_is_torchs_to_its_bfloat16() -> None:
-    theirs, ours = network(), network()
+    theirs, ours = network(Tape()), network(Tape())
     x = torch.randn(16, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     moves = []
     for model, make in ((theirs, torch.optim.Muon), (ours, lambda p, **kw: RuleOptimizer(p, "muon", **kw))):
@@ -82,12 +104,11 @@ def test_newton_schulz_is_the_public_one(shape, generator: torch.Generator) -> N
 
 
 def test_the_average_of_schedule_free_is_where_its_file_says() -> None:
-    theirs, ours = network(), network()
-    reference = pytorch_optimizer.ScheduleFreeAdamW(theirs.parameters(), lr=0.01)
-    train(theirs, reference)
+    theirs, ours, (reference, optimizer) = both(
+        lambda model: pytorch_optimizer.ScheduleFreeAdamW(model.parameters(), lr=0.01),
+        lambda model: RuleOptimizer(model.parameters(), "schedulefree-adamw", lr=0.01),
+    )
     reference.eval()
-    optimizer = RuleOptimizer(ours.parameters(), "schedulefree-adamw", lr=0.01)
-    train(ours, optimizer)
     beta1 = load_rule("schedulefree-adamw").constants["beta1"]
     for parameter, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
         lead = optimizer.state[parameter]["d@1"]

@@ -11,7 +11,7 @@ from closedform._version import __version__
 from closedform.export._body import Body
 from closedform.export._identifiers import clean, docstring_text
 from closedform.export._printer import INDENT, WIDTH
-from closedform.lang import Expr, lags, rename, to_text
+from closedform.lang import Expr, Program, lags, rename, to_text
 from closedform.rules import Rule
 
 _MOST_ENTRIES = 24
@@ -79,19 +79,26 @@ def _legend(body: Body) -> list[str]:
     if body.program.state:
         start = "0 before the first step" + (" if nothing else is said" if body.program.init else "")
         found.append(f"x <- ... is a state, {start}; the right-hand sides of states see old values.")
-    if body.needs_total_steps:
-        found.append("T is the number of all steps, total_steps, and progress = min(t/T, 1).")
-    if body.program.needs_shapes or body.program.matrix_operators:
-        found.append(
-            "A tensor is the matrix [rows, columns] = [shape[0], the rest], a vector [n, 1]; numel is the number of "
-            "its elements, ndim of its dimensions, fan_out of its rows and fan_in of its columns."
-        )
+    found += meanings(body.program)
     deepest = [lags(expr) for expr in body.program.expressions()]
     if any(deepest):
         found.append("prev(x) is x one step ago, lag(x, k) is x k steps ago, 0 before the start.")
     renamed = [f"{own} is the rule's {name!r}" for name, own in body.names.items() if own != name]
     if renamed:
         found.append(f"Renamed, since this file uses the names itself: {', '.join(renamed)}.")
+    return found
+
+
+def meanings(program: Program) -> list[str]:
+    """What the horizon, shapes and matrices are, as far as the program asks."""
+    found = []
+    if program.needs_total_steps:
+        found.append("T is the number of all steps, total_steps, and progress = min(t/T, 1).")
+    if program.needs_shapes or program.matrix_operators:
+        found.append(
+            "A tensor is the matrix [rows, columns] = [shape[0], the rest], a vector [n, 1]; numel is the number of "
+            "its elements, ndim of its dimensions, fan_out of its rows and fan_in of its columns."
+        )
     return found
 
 

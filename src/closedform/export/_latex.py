@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from closedform.export._header import display_name, provenance_lines
+from closedform.export._header import display_name, meanings, provenance_lines
 from closedform.export._target import Exporter
 from closedform.lang import latex, number_latex, symbol_latex
 from closedform.rules import Rule
@@ -38,6 +38,7 @@ def write_latex(rule: Rule) -> str:
         r"\end{aligned}$",
         r"\par\medskip",
         *table(rule),
+        *(rf"\par {text_latex(line)}" for line in meanings(rule.program.merged)),
         *(rf"\par {text_latex(line)}" for line in provenance_lines(rule.provenance)),
         r"\end{document}",
     ]

@@ -10,22 +10,25 @@ from closedform.export._target import Exporter
 from closedform.lang import Kind
 from closedform.rules import Rule
 
-_TAKEN = frozenset("np math init update state g w t LR".split())
+_TAKEN = frozenset("np math warnings init update state g w t LR".split())
 _NOTES = [
     "A step is: result, state = update(g, w, state); w = w + lr * result, with lr = LR unless you know better. "
     "A parameter that is several tensors has a state for each. Everything is computed in float64; numpy warns of "
     "divisions by zero and invalid values, which give infinity and NaN."
 ]
-_HORIZON = ["update(g, w, state, total_steps) takes the number of all steps besides."]
+_HORIZON = [
+    "update(g, w, state, total_steps) takes the number of all steps besides; past it progress stays 1, and the first "
+    "step there warns."
+]
 
 
 def write_numpy(rule: Rule) -> str:
     """A file with ``init(w)`` and ``update(g, w, state)``."""
     body = Body(rule, DIALECT, _TAKEN, result="result")
     notes = [*_NOTES, *(_HORIZON if body.needs_total_steps else [])]
-    imports = "import numpy as np\n"
-    if any("math." in source for source in body.helpers) or {"fan_in", "fan_out"} & {*body.arguments}:
-        imports = "import math\n\n" + imports
+    needs_math = any("math." in source for source in body.helpers) or {"fan_in", "fan_out"} & {*body.arguments}
+    builtin = [*(["math"] if needs_math else []), *(["warnings"] if body.needs_total_steps else [])]
+    imports = "".join(f"import {name}\n" for name in builtin) + ("\n" if builtin else "") + "import numpy as np\n"
     start = (
         header(body, "a reference in numpy", "w <- w + lr*update", notes) + f"\n{imports}\nLR = {float(rule.lr)!r}\n"
     )
@@ -59,6 +62,14 @@ _LATE = {
 """How inputs of format 2 are computed."""
 
 
+_CHECK_HORIZON = """\
+if total_steps < 1:
+    raise ValueError(f"total_steps must be 1 or more, got {total_steps}")
+if state["step"] == total_steps:
+    warnings.warn(f"past total_steps={total_steps}: progress stays 1", stacklevel=2)
+""".splitlines()
+
+
 def _update(body: Body) -> str:
     constants = [f"{name}={value!r}" for name, value in body.constants.items()]
     horizon = ["total_steps"] if body.needs_total_steps else []
@@ -68,6 +79,8 @@ def _update(body: Body) -> str:
         f'{INDENT}"""The update and the new state; g is the gradient at w, of the same shape."""',
         f"{INDENT}g = np.asarray(g, dtype=np.float64)",
     ]
+    if horizon:
+        lines += [INDENT + line for line in _CHECK_HORIZON]
     if "w" in body.arguments:
         lines.append(f"{INDENT}w = np.asarray(w, dtype=np.float64)")
     if body.reads_t:

@@ -22,12 +22,14 @@ _NOTES = [
     "by other means, give lr=1.0 and chain what follows. The sign is optax's: optax.apply_updates adds.",
     "Powers of decays such as beta**t are computed in jax's default float type: float32 unless jax_enable_x64 is set.",
 ]
+_AT_THE_END = ["total_steps is the number of all steps. Past it progress stays 1; compiled steps cannot warn of it."]
 
 
 def write_optax(rule: Rule) -> str:
     """A file with a function that returns a gradient transformation."""
     body = Body(rule, JAX, _TAKEN)
-    start = header(body, "an optax gradient transformation", "w <- w + lr*(update - weight_decay*w)", _NOTES)
+    notes = [*_NOTES, *(_AT_THE_END if body.needs_total_steps else [])]
+    start = header(body, "an optax gradient transformation", "w <- w + lr*(update - weight_decay*w)", notes)
     imports = _IMPORTS if "math." in f"{body.helpers} {_leaf(body)}" else _IMPORTS.replace("import math\n", "")
     return "\n\n".join([start + imports, _STATE, *body.helpers, _WIDE, one_step(body), _transformation(body)])
 
@@ -57,14 +59,21 @@ def _transformation(body: Body) -> str:
     constants = [f"{key}={value!r}" for key, value in body.constants.items()]
     horizon = ["total_steps"] if body.needs_total_steps else []
     signature = [f"lr={float(body.rule.lr)!r}", *constants, "*", *horizon, "weight_decay=0.0"]
+    check = _CHECK_HORIZON if horizon else ""
     return f'''{bracketed(f"def {name}(", signature, "):")}
     """{title(body.rule, "a transformation; lr is a number or a schedule")}"""
-    decays = not isinstance(weight_decay, (int, float)) or weight_decay != 0
+{check}    decays = not isinstance(weight_decay, (int, float)) or weight_decay != 0
 
 {_init(body)}
 {_update(body)}
     return optax.GradientTransformation(init, update)
 '''
+
+
+_CHECK_HORIZON = """\
+    if isinstance(total_steps, (int, float)) and total_steps < 1:
+        raise ValueError(f"total_steps must be 1 or more, got {total_steps}")
+"""
 
 
 def _init(body: Body) -> str:

@@ -18,7 +18,7 @@ _TAKEN = frozenset(
         "torch scalar one_step self params state g w t update defaults weight_decay maximize "
         # entries that torch and its schedulers put in parameter groups
         "param_names initial_lr max_lr min_lr max_momentum base_momentum swa_lr foreach capturable differentiable "
-        "fused decoupled_weight_decay"
+        "fused decoupled_weight_decay overran"
     ).split()
 )
 _OF_A_TENSOR = (Kind.PER_TENSOR, Kind.ROWWISE, Kind.COLUMNWISE)
@@ -29,13 +29,16 @@ def write_python(rule: Rule) -> str:
     """A file with a torch optimizer, without closedform."""
     body = Body(rule, TORCH, _TAKEN)
     scalar = [TORCH.helpers["scalar"]] if body.keys(Kind.UNIFORM) and "scalar" not in body.printer.helpers else []
-    start = header(body, "a torch optimizer", _MOVES, []) + "\nimport torch\n"
+    imports = "import warnings\n\nimport torch\n" if body.needs_total_steps else "import torch\n"
+    start = header(body, "a torch optimizer", _MOVES, []) + f"\n{imports}"
     return "\n\n".join([start, *scalar, *body.helpers, one_step(body), _class(body)])
 
 
 def _class(body: Body) -> str:
     name = class_name(body.rule.name)
     methods = [_constructor(body), _STEP, _step_tensor(body)]
+    if body.needs_total_steps:
+        methods.insert(0, f"{INDENT}overran = False\n")
     if body.keys(*_OF_A_TENSOR):
         methods.append(_load_state_dict(body))
     return f"class {name}(torch.optim.Optimizer):\n{_class_docstring(body)}\n" + "\n".join(methods)
@@ -46,7 +49,11 @@ def _class_docstring(body: Body) -> str:
         "params: Parameters, named parameters or parameter groups.",
         "lr: Learning rate.",
         *([f"{', '.join(body.constants)}: Constants of the rule; a group may set its own."] if body.constants else []),
-        *(["total_steps: Number of all steps."] if body.needs_total_steps else []),
+        *(
+            ["total_steps: Number of all steps; past it progress stays 1, with one warning."]
+            if body.needs_total_steps
+            else []
+        ),
         "weight_decay: Decoupled weight decay.",
         "maximize: Ascend instead of descend.",
     ]
@@ -77,6 +84,11 @@ _CHECK_HORIZON = """\
         if total_steps < 1:
             raise ValueError(f"total_steps must be 1 or more, got {total_steps}")
 """
+_OVERRUN = """\
+if state["step"] > group["total_steps"] and not self.overran:
+    self.overran, limit = True, group["total_steps"]
+    warnings.warn(f"past total_steps={limit}: progress stays 1", stacklevel=2)
+""".splitlines()
 _STEP = '''    @torch.no_grad()
     def step(self, closure=None):
         """Advance every parameter that has a gradient; returns the closure's loss."""
@@ -107,6 +119,7 @@ def _step_tensor(body: Body) -> str:
         *_loop("state[name] = col_zeros(param).to(dtype)", columns, three),
         *_loop("state[name] = 0.0", uniform, three),
         *(two + line for line in _INPUTS),
+        *(two + line for line in (_OVERRUN if body.needs_total_steps else [])),
         *([f'{two}t = torch.tensor(float(state["step"]), dtype=torch.float64)'] if body.reads_t else []),
         *(f"{two}{name} = {text}" for name, text in _LATE.items() if name in body.arguments),
         *([f"{two}old = {{}}"] if body.memory else []),

@@ -233,8 +233,9 @@ class _Search:
         scores = self._scores(parallel, rows, [(index, self.generation) for index in chosen])
         entry: dict[str, Any] = {"tasks": chosen, "scores": scores[:-1].tolist()}
         self._tell(candidates, entry["scores"])
-        record = {"generation": self.generation + 1, "score": float(scores[-1]), "best": float(scores[:-1].min())}
-        entry |= {"mean_score": record["score"]}
+        score, best = float(scores[-1]), float(scores[:-1].min())
+        record: dict[str, Any] = {"generation": self.generation + 1, "score": score, "best": best}
+        entry["mean_score"] = score
         if (self.generation + 1) % self.config.validate_every == 0 or self.generation + 1 == self.config.generations:
             entry["validation"] = record["validation"] = self._validate(parallel)
         entry["mean"] = self.cma.mean.tolist()

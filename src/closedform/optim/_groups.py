@@ -32,6 +32,16 @@ def program_of(text: str) -> Program:
     return rule_of(text).program.merged
 
 
+def check_has_rule(group: Mapping[str, Any]) -> None:
+    """Refuse a group without a rule.
+
+    Raises:
+        OptionError: neither the group nor the optimizer was given one.
+    """
+    if group["rule"] is None:
+        raise OptionError('a parameter group has no rule: RuleOptimizer(params, "adam"), or "rule" in every group')
+
+
 def check_group(group: Mapping[str, Any]) -> None:
     """Refuse options that make no sense.
 

@@ -22,6 +22,7 @@ from closedform.optim._groups import (
     RUN_OPTIONS,
     backend_of,
     check_group,
+    check_has_rule,
     check_horizon,
     check_not_captured,
     check_parameter,
@@ -43,7 +44,7 @@ class RuleOptimizer(Optimizer):
     Args:
         params: Parameters, named parameters, or parameter groups. A group may set its own ``lr``, ``weight_decay``,
             ``maximize``, ``rule`` and ``total_steps``.
-        rule: A library name ("adam"), a path to a rule file, or a `Rule`.
+        rule: A library name ("adam"), a path to a rule file, or a `Rule`; not needed if every group has its own.
         lr: Learning rate (units of parameter per unit of update), a float or a scalar tensor; the rule's own default
             if None.
         weight_decay: Decoupled weight decay (update per unit of parameter).
@@ -78,7 +79,7 @@ class RuleOptimizer(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        rule: Rule | str | Path,
+        rule: Rule | str | Path | None = None,
         lr: float | Tensor | None = None,
         weight_decay: float = 0.0,
         *,
@@ -93,7 +94,9 @@ class RuleOptimizer(Optimizer):
         self._overran: set[int] = set()
         self._together: dict[Tensor, Hashable] = {}
         defaults = {
-            "rule": load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
+            "rule": None
+            if rule is None
+            else load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
             "lr": lr,
             "weight_decay": weight_decay,
             "maximize": maximize,
@@ -115,6 +118,7 @@ class RuleOptimizer(Optimizer):
         group = self.param_groups[-1]
         try:
             list_once(group)
+            check_has_rule(group)
             if group["lr"] is None:
                 group["lr"] = rule_of(group["rule"]).lr
             check_group(group)
