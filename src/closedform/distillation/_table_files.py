@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import math
 import re
@@ -20,6 +21,8 @@ from closedform.errors import DataError, OptionError, UnknownNameError
 
 MAX_BYTES = 2**30
 MAX_VALUES = 2**28
+MAX_HEADER = 10_000
+"""Bytes of an ``.npy`` header, which is read as a Python literal."""
 _EPOCH = np.datetime64("1970-01-01", "us")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)Z?")
 
@@ -162,11 +165,8 @@ def _is_number(text: str) -> bool:
 
 
 def _read_npy(path: Path, columns: Sequence[str] | None, wanted: set[str] | None) -> Read:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not an array of numbers: {str(error).splitlines()[0][:100]}") from None
-    if getattr(values.dtype, "names", None):
+    values = _mapped(path)
+    if values.dtype.names:
         return values.dtype.names, {name: values[name].reshape(-1) for name in values.dtype.names}
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
         raise DataError(
@@ -176,6 +176,22 @@ def _read_npy(path: Path, columns: Sequence[str] | None, wanted: set[str] | None
     if len(names) != values.shape[1] or len(set(names)) < len(names):
         raise OptionError(f"{path} has {values.shape[1]} columns without names: give as many different ones (columns)")
     return names, {name: values[:, index] for index, name in enumerate(names)}
+
+
+def _mapped(path: Path) -> np.ndarray[Any, Any]:
+    """The array in an ``.npy`` file, whose header, a Python literal, is checked before numpy reads it."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            size = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+            header = ast.literal_eval(file.read(min(size, MAX_HEADER)).decode("latin-1").strip())
+        if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
+            raise ValueError("its header is none")
+        values: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return values
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0][:100]
+        raise DataError(f"{path} is not an array of numbers: {reason}") from None
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | None) -> Read:

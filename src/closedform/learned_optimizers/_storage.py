@@ -23,6 +23,8 @@ from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 from closedform.rules import load_rule, save_rule
 
 FORMAT = "closedform.learned_optimizer/1"
+LARGEST = 1e6
+"""Size of a meta-parameter; beyond it products of them overflow."""
 _OPTIONS: dict[str, Any] = {
     "width": Annotated[int, Within(1, 1024)],
     "scale": Annotated[float, Within(0, 1e6)],
@@ -103,6 +105,8 @@ def check_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Pa
             raise CheckpointError(f"{path}: {key} is {_kind(value)}, but {l2o.name!r} has {_kind(own[key])}")
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path}: {key} holds numbers that are not finite; the file is of no use")
+        if value.is_floating_point() and value.numel() and float(value.abs().max()) > LARGEST:
+            raise CheckpointError(f"{path}: {key} holds numbers past {LARGEST:g}, as no network has; it may be damaged")
 
 
 def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

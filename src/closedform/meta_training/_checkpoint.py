@@ -236,7 +236,7 @@ def _check_same_run(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, An
             continue
         what = section
         if isinstance(mine, dict) and isinstance(other, dict):
-            key = next(key for key in {**mine, **other} if mine.get(key) != other.get(key))
+            key = next(key for key in {**mine, **other} if mine.get(key, ...) != other.get(key, ...))
             what, mine, other = f"{section}, {key}", mine.get(key), other.get(key)
         raise CheckpointError(
             f"{path} is of another run: {what} was {json.dumps(other)[:80]}, now {json.dumps(mine)[:80]}; "

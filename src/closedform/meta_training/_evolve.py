@@ -306,6 +306,8 @@ class _Search:
         """
         try:
             document = read_json(path, what="evolution")
+            if isinstance(document, dict) and document.get("format") != FORMAT:
+                raise CheckpointError(f"{path} is not a run of this version; choose another --out")
             found: _Document = read(document, _Document)
             ours = finite(self.describe())
             for key in ours:

@@ -1,8 +1,9 @@
 """The whole pipeline, from a task to a report."""
 
 from closedform.pipeline._config import PRESETS, ChooseConfig, EvaluateConfig, RunConfig, preset
+from closedform.pipeline._folder import STAGES
 from closedform.pipeline._listener import Listener, Silent
-from closedform.pipeline._run import STAGES, RunResult, run
+from closedform.pipeline._run import RunResult, run
 
 __all__ = [
     "PRESETS",

@@ -12,6 +12,17 @@ from closedform._document import Malformed, Many, Name, Seconds, read, shown
 from closedform._files import finite, read_json, write_json
 from closedform.errors import CheckpointError, OptionError
 
+STAGES: dict[str, str] = {
+    "train": "meta-training",
+    "record": "recording",
+    "distill": "distilling",
+    "tune": "tuning",
+    "choose": "choosing",
+    "evaluate": "comparing",
+    "report": "reporting",
+}
+"""Stage -> what it is doing, in order."""
+
 
 class Folder:
     """The folder of one run.
@@ -77,6 +88,8 @@ class Folder:
             )
         if self._stages_path.exists():
             self.stages = _object(self._stages_path, _Stages, "list of finished stages")
+            if unknown := self.stages.keys() - STAGES.keys():
+                raise CheckpointError(f"{self._stages_path} is damaged: there is no stage {shown(min(unknown))}")
 
 
 _Stages = Annotated[Mapping[Name, Seconds], Many(100)]

@@ -50,7 +50,7 @@ from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, 
 from closedform.meta_training import TruncatedBPTT, meta_train, read_evolution, read_metrics
 from closedform.pipeline._choice import choose
 from closedform.pipeline._config import SEEDED, RunConfig
-from closedform.pipeline._folder import Folder
+from closedform.pipeline._folder import STAGES, Folder
 from closedform.pipeline._forms import DISTILLED, FORM_FILES, TUNED, candidates
 from closedform.pipeline._lead import lead
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
@@ -58,17 +58,6 @@ from closedform.pipeline._selection import Tuned, tune_candidates
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import load_trajectories, record, save_trajectories
-
-STAGES: dict[str, str] = {
-    "train": "meta-training",
-    "record": "recording",
-    "distill": "distilling",
-    "tune": "tuning",
-    "choose": "choosing",
-    "evaluate": "comparing",
-    "report": "reporting",
-}
-"""Stage -> what it is doing, in order."""
 
 
 @dataclass(frozen=True)

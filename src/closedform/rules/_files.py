@@ -10,6 +10,7 @@ from pathlib import Path
 from closedform._files import write_text
 from closedform._names import lookup
 from closedform.errors import RuleError
+from closedform.rules._document import parse_document
 from closedform.rules._rule import Rule
 
 MAX_BYTES = 2**19
@@ -72,7 +73,7 @@ def _read(path: Path) -> Rule:
     except OSError as error:
         raise RuleError(f"cannot read rule file {path}: {error.strerror or error}") from None
     try:
-        return Rule.from_json(text)
+        return Rule.from_document(parse_document(text))
     except RuleError as error:
         raise RuleError(f"{path}: {error}") from None
 

@@ -189,16 +189,21 @@ class Rule:
         Raises:
             RuleError: not JSON, another format version, or malformed; names the rule, the place and the cause.
         """
-        return cls.from_document(parse_document(text))
+        return cls._from_checked(checked(parse_document(text)))
 
     @classmethod
     def from_document(cls, document: Any) -> Rule:
-        """Read a rule file's content, parsed as JSON; it may stand in another document.
+        """Read a rule that somebody sent: a file's content, parsed as JSON, or a part of another document.
 
         Raises:
-            RuleError: another format version, or malformed; names the rule, the place and the cause.
+            RuleError: as `from_json`; or a part of it is made of numbers alone and not finite, as in ``9**9**9**9*g``.
         """
-        found = checked(document)
+        rule = cls._from_checked(checked(document))
+        _check_finite(rule.program, f'rule "{rule.name}"')
+        return rule
+
+    @classmethod
+    def _from_checked(cls, found: Mapping[str, Any]) -> Rule:
         rule = cls.parse(
             found["name"],
             found["update"],
@@ -211,7 +216,6 @@ class Rule:
             results=found.get("results", {}),
         )
         _check_format(found["format"], rule.program, f'rule "{rule.name}"')
-        _check_finite(rule.program, f'rule "{rule.name}"')
         return rule
 
 
@@ -232,7 +236,6 @@ def _check_format(found: str, program: Program, place: str) -> None:
 
 
 def _check_finite(program: Program, place: str) -> None:
-    """A file says no ``9**9**9**9*g``, which is infinite whatever g is."""
     for section in ("init", "state", "where", "outputs"):
         for name, expr in getattr(program, section).items():
             if (part := nonfinite_constant(expr)) is not None:
