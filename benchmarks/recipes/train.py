@@ -58,8 +58,8 @@ class Stage:
 
 
 RECIPES: dict[str, tuple[Stage, ...]] = {
-    "dm": (Stage(280),),
-    "rp": (Stage(280),),
+    "dm": (Stage(160),),
+    "rp": (Stage(160),),
     "rp-s": (Stage(200, seed=1),),
     "rp-si": (Stage(400),),
 }

@@ -6,9 +6,12 @@ import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
+from closedform._document import shown
 from closedform.errors import UnknownNameError
 
 T = TypeVar("T")
+_LONGEST = 200
+"""Characters of a name that is compared with the known ones: a file may hold one of a million."""
 
 
 def lookup(family: str, name: str, members: Mapping[str, T]) -> T:
@@ -30,6 +33,6 @@ def lookup(family: str, name: str, members: Mapping[str, T]) -> T:
 
 def unknown_name_message(family: str, name: str, known: Mapping[str, T]) -> str:
     """One line: what is unknown, the nearest known name if one is near, and all known names."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name, list(known), n=1) if len(name) <= _LONGEST else []
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {family} {name!r}: {hint}known: {', '.join(sorted(known))}"
+    return f"unknown {family} {shown(name)}: {hint}known: {', '.join(sorted(known))}"

@@ -16,12 +16,22 @@ Messages are one line: what is wrong, where, and what to do. The command line pr
 
 from __future__ import annotations
 
+_LONGEST = 4000
+"""Characters of a message; what comes from a file is cut shorter where it is quoted."""
+
+
+def one_line(text: str, limit: int = _LONGEST) -> str:
+    """A text as one line of printable characters: all others escaped, and cut to a length."""
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
 
 class ClosedFormError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Whatever a message quotes, it is one line, and a terminal is safe from it."""
 
     def __str__(self) -> str:  # KeyError would print the repr of its argument
-        return str(self.args[0]) if self.args else self.__class__.__name__
+        return one_line(str(self.args[0])) if self.args else self.__class__.__name__
 
 
 class RuleError(ClosedFormError, ValueError):

@@ -35,6 +35,7 @@ from closedform.distillation._restarts import restarted
 from closedform.distillation._stages import FITTED, STAGES, bound_of
 from closedform.errors import RuleError
 from closedform.lang import Expr, Symbol, names, rename, to_text, transform
+from closedform.rules import Rule
 from closedform.trajectories import Trajectories
 
 SEARCH_STATES = 6
@@ -266,7 +267,7 @@ class _Distillation:
     def entry(self, candidate: Candidate, name: str) -> Entry | None:
         score = self.pool.scores[candidate]
         error = self.data.error(candidate, self.data.test)
-        if not math.isfinite(error) or score.complexity > self.config.max_complexity:
+        if not math.isfinite(error + score.error) or score.complexity > self.config.max_complexity:
             return None
         source = self.data.trajectories.source
         results = {"r2": round(1 - error, 6), "r2_train": round(1 - score.error, 6), "complexity": score.complexity}
@@ -278,7 +279,8 @@ class _Distillation:
             "seed": self.config.seed,
         }
         try:
-            rule = compose_rule(name, candidate, source, provenance, results)
+            composed = compose_rule(name, candidate, source, provenance, results)
+            rule = Rule.from_json(composed.to_json())  # what is in a hall can be read back
         except RuleError:  # past the language's limits
             return None
         text = to_text(rename(candidate.expr, state_names(candidate.live, source)))

@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 
-from closedform._files import read_json, write_text
+from closedform._document import Malformed, Many, parse_json, read, shown
+from closedform._files import finite, read_text, write_text
 from closedform.distillation._config import DistillConfig, OnProgress
 from closedform.distillation._data import Data, Part, prepare
 from closedform.distillation._distill import search
@@ -27,11 +28,33 @@ from closedform.distillation._front import (
     smallest,
     within_limits,
 )
-from closedform.distillation._hall import MAX_ENTRIES, Entry, front_table
+from closedform.distillation._hall import (
+    MAX_BYTES,
+    MAX_ENTRIES,
+    Buffers,
+    Entry,
+    Error,
+    Formula,
+    Nodes,
+    Stage,
+    front_table,
+)
 from closedform.distillation._scaling import Scaled
 from closedform.distillation._table import Table, checked
 from closedform.errors import CheckpointError, ExpressionError, UnknownNameError
-from closedform.lang import Expr, Lag, Symbol, complexity, evaluate, latex, names, parse, to_text, transform
+from closedform.lang import (
+    Expr,
+    Lag,
+    Symbol,
+    complexity,
+    evaluate,
+    latex,
+    names,
+    nonfinite_constant,
+    parse,
+    to_text,
+    transform,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -52,12 +75,12 @@ class Equation:
         stage: Which stage made it.
     """
 
-    equation: str
-    complexity: int
-    state_cost: int
-    error: float
-    train_error: float
-    stage: str
+    equation: Formula
+    complexity: Nodes
+    state_cost: Buffers
+    error: Error
+    train_error: Error
+    stage: Stage
 
     @property
     def r2(self) -> float:
@@ -141,7 +164,7 @@ class EquationHall:
     def to_json(self) -> str:
         """Text that `from_json` reads back to an equal hall."""
         entries = [dataclasses.asdict(entry) for entry in self.entries]
-        document = {"format": FORMAT, "provenance": dict(self.provenance), "entries": entries}
+        document = {"format": FORMAT, "provenance": finite(dict(self.provenance)), "entries": entries}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -152,13 +175,12 @@ class EquationHall:
             CheckpointError: not a hall of equations of this version, or malformed.
         """
         try:
-            document = json.loads(text)
-            if document["format"] != FORMAT or len(document["entries"]) > MAX_ENTRIES:
-                raise ValueError(f"the format must be {FORMAT!r}, with at most {MAX_ENTRIES} entries")
-            entries = tuple(_read(entry) for entry in document["entries"])
-            return cls(entries, dict(document["provenance"]))
-        except (ExpressionError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"not a hall of equations, or damaged: {str(error)[:160]}") from None
+            found: _Document = read(parse_json(text), _Document)
+            for entry in found.entries:
+                _check(entry)
+        except (ExpressionError, Malformed) as error:
+            raise CheckpointError(f"not a hall of equations, or damaged: {error}") from None
+        return cls(found.entries, found.provenance)
 
     def save(self, path: str | Path) -> Path:
         """Write the hall as JSON, atomically."""
@@ -172,7 +194,16 @@ class EquationHall:
         Raises:
             CheckpointError: the file is missing, too large or damaged.
         """
-        return cls.from_json(json.dumps(read_json(Path(path), what="hall of equations")))
+        return cls.from_json(read_text(Path(path), what="hall of equations", limit=MAX_BYTES))
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The file."""
+
+    format: Literal["closedform.equations/1"]
+    provenance: Mapping[str, Any]
+    entries: Annotated[tuple[Equation, ...], Many(MAX_ENTRIES)]
 
 
 def distill_table(
@@ -256,8 +287,7 @@ def _column_of(leaf: Expr) -> Expr:
     return Symbol(f"{leaf.name}_{leaf.steps}") if isinstance(leaf, Lag) else leaf
 
 
-def _read(document: Mapping[str, Any]) -> Equation:
-    kinds = {"equation": str, "stage": str, "complexity": int, "state_cost": int}
-    values = {entry.name: kinds.get(entry.name, float)(document[entry.name]) for entry in dataclasses.fields(Equation)}
-    parse(values["equation"])
-    return Equation(**values)
+def _check(equation: Equation) -> None:
+    """Refuse what cannot be parsed, or evaluated over columns."""
+    if (part := nonfinite_constant(equation.expr)) is not None:
+        raise ExpressionError(f"the equation {shown(equation.equation)}: {shown(to_text(part))} is not finite")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from closedform._files import read_json, write_text
+from closedform._document import Line, Malformed, Many, Text, Within, parse_json, read
+from closedform._files import finite, read_text, write_text
 from closedform.distillation._front import (
     RECORDED_ROWS,
     TOLERANCE,
@@ -21,13 +22,20 @@ from closedform.distillation._front import (
     within_limits,
 )
 from closedform.errors import CheckpointError, RuleError
+from closedform.lang import parse
 from closedform.rules import Rule
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT = "closedform.hall/1"
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 1000
+MAX_BYTES = 8 * 2**20
+Error: TypeAlias = Annotated[float, Within(0)]
+Formula: TypeAlias = Annotated[str, Text(20_000, 1)]
+Stage: TypeAlias = Annotated[str, Line(100)]
+Nodes: TypeAlias = Annotated[int, Within(1, 20_000)]
+Buffers: TypeAlias = Annotated[int, Within(0, 20_000)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ class HallOfFame:
             }
             for entry in self.entries
         ]
-        document = {"format": FORMAT, "provenance": dict(self.provenance), "entries": entries}
+        document = {"format": FORMAT, "provenance": finite(dict(self.provenance)), "entries": entries}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -150,9 +158,10 @@ class HallOfFame:
             CheckpointError: not a hall of fame of this version, or malformed.
         """
         try:
-            return cls._read(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"not a hall of fame, or damaged: {str(error)[:160]}") from None
+            found: _Document = read(parse_json(text), _Document)
+            return cls(tuple(_entry(row, index) for index, row in enumerate(found.entries)), found.provenance)
+        except (Malformed, RuleError) as error:
+            raise CheckpointError(f"not a hall of fame, or damaged: {error}") from None
 
     def save(self, path: str | Path) -> Path:
         """Write the hall as JSON, atomically."""
@@ -166,13 +175,7 @@ class HallOfFame:
         Raises:
             CheckpointError: the file is missing, too large or damaged.
         """
-        return cls.from_json(json.dumps(read_json(Path(path), what="hall of fame")))
-
-    @classmethod
-    def _read(cls, document: Any) -> HallOfFame:
-        if document["format"] != FORMAT or len(document["entries"]) > MAX_ENTRIES:
-            raise ValueError(f"the format must be {FORMAT!r}, with at most {MAX_ENTRIES} entries")
-        return cls(tuple(_read_entry(entry) for entry in document["entries"]), dict(document["provenance"]))
+        return cls.from_json(read_text(Path(path), what="hall of fame", limit=MAX_BYTES))
 
 
 def front_table(entries: Sequence[R], chosen: R | None, target: str = "update") -> Table:
@@ -191,17 +194,36 @@ def _r2(error: float) -> str:
     return f"1 - {error:.0e}" if 0 < error < 5e-5 else f"{1 - error:.4f}"
 
 
-def _read_entry(document: Mapping[str, Any]) -> Entry:
-    numbers: Sequence[tuple[str, Callable[[Any], Any]]] = (
-        ("error", float),
-        ("train_error", float),
-        ("complexity", int),
-        ("state_cost", int),
-        ("equation", str),
-        ("stage", str),
-    )
+@dataclass(frozen=True)
+class _Row:
+    """An entry in the file."""
+
+    equation: Formula
+    error: Error
+    train_error: Error
+    complexity: Nodes
+    state_cost: Buffers
+    stage: Stage
+    rule: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The file."""
+
+    format: Literal["closedform.hall/1"]
+    provenance: Mapping[str, Any]
+    entries: Annotated[tuple[_Row, ...], Many(MAX_ENTRIES)]
+
+
+def _entry(row: _Row, index: int) -> Entry:
     try:
-        rule = Rule.from_json(json.dumps(document["rule"]))
+        parse(row.equation)
+        rule = Rule.from_document(row.rule)
     except RuleError as error:
-        raise ValueError(str(error)) from None
-    return Entry(rule=rule, **{name: read(document[name]) for name, read in numbers})
+        raise Malformed(f"entries[{index}]: {error}") from None
+    if row.state_cost != rule.state_cost:
+        raise Malformed(
+            f"entries[{index}].state_cost is {row.state_cost}, but its rule keeps {rule.state_cost} buffers"
+        )
+    return Entry(rule, row.equation, row.error, row.train_error, row.complexity, row.state_cost, row.stage)

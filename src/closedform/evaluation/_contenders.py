@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 
@@ -112,7 +112,7 @@ class Contender:
 
     name: str
     label: str
-    kind: str
+    kind: Literal["baseline", "rule", "learned"]
     subject: Rule | TorchOptimizer | LearnedOptimizer
     lr: float | None
     baseline: Baseline | None
@@ -219,7 +219,8 @@ def _baseline_text(baseline: Baseline) -> str:
 
 def _rule_text(rule: Rule, weight_decay: float) -> str:
     document = json.loads(rule.to_json())
-    return json.dumps([document[key] for key in ("constants", "state", "where", "update")] + [weight_decay])
+    parts = [document[key] for key in ("constants", "state", "where", "update")] + [weight_decay]
+    return json.dumps(parts + [document[key] for key in ("init",) if key in document])  # formats 1 are as they were
 
 
 def _network_bytes(optimizer: LearnedOptimizer) -> bytes:

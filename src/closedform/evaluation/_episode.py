@@ -6,16 +6,17 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from closedform._document import Many, Name, Seconds, Within
 from closedform.errors import DivergenceError
 from closedform.evaluation._contenders import CONSTANT, Contender, Run
-from closedform.evaluation._statistics import finite
+from closedform.evaluation._statistics import MOST_POINTS, finite
 from closedform.tasks import Task
 
 REPORT, TUNE = "report", "tune"
@@ -63,11 +64,22 @@ class Record:
     """
 
     final_loss: float | None
-    diverged_at: int | None
-    curve: tuple[float | None, ...]
+    diverged_at: Annotated[int, Within(0, 2**53)] | None
+    curve: Annotated[tuple[float | None, ...], Many(MOST_POINTS)]
     full_loss: float | None
-    test: dict[str, float | None]
-    step_seconds: float | None
+    test: Annotated[Mapping[Name, float | None], Many(100)]
+    step_seconds: Seconds | None
+
+    def __post_init__(self) -> None:
+        if (self.final_loss is None) != (self.diverged_at is not None):
+            raise ValueError("a run either has a final loss or diverged")
+        if self.final_loss is None and (self.full_loss is not None or self.test):
+            raise ValueError("a run that diverged has nothing measured at its end")
+
+    def fits(self, spec: Spec) -> bool:
+        """Whether it can be what the run gave."""
+        points = len(curve_steps(spec.steps, spec.points)) if spec.stream == REPORT else 0
+        return len(self.curve) == points and (self.diverged_at or 0) <= spec.steps
 
 
 def seeded(stream: str, seed: int) -> torch.Generator:

@@ -7,18 +7,22 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+from closedform._document import Count, Line, Malformed, Many, Name, Seconds, Within, parse_json, read, shown
 from closedform._files import read_json, write_json
 from closedform._names import lookup
 from closedform.errors import CheckpointError
 from closedform.evaluation._statistics import Curve, Summary
-from closedform.evaluation._tuning import Tuning
+from closedform.evaluation._tuning import LearningRate, Tuning
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 FORMAT = "closedform.evaluation/1"
+Label: TypeAlias = Annotated[str, Line(1000, 1)]
+"""A name that a person gave."""
+Metrics: TypeAlias = Annotated[Mapping[Name, Summary], Many(100)]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Difference:
         relative: Difference of the mean final losses as a share of the baseline's; None if either has no mean.
     """
 
-    baseline: str
+    baseline: Label
     loss: Summary
     relative: float | None
 
@@ -58,23 +62,23 @@ class Entry:
         schedule: What multiplied the learning rate, a name in `SCHEDULES`.
     """
 
-    task: str
-    name: str
-    label: str
-    kind: str
-    lr: float | None
-    steps: int
+    task: Label
+    name: Label
+    label: Label
+    kind: Literal["baseline", "rule", "learned"]
+    lr: LearningRate | None
+    steps: Count
     final_loss: Summary
     full_loss: Summary
-    test: Mapping[str, Summary]
+    test: Metrics
     curve: Curve
     difference: Difference | None
-    step_seconds: float | None
-    state_cost: float
-    complexity: int | None
+    step_seconds: Seconds | None
+    state_cost: Annotated[float, Within(0, 1e6)]
+    complexity: Count | None
     tuning: Tuning | None
-    fingerprint: str
-    schedule: str = "constant"
+    fingerprint: Name
+    schedule: Name = "constant"
 
     @property
     def trials(self) -> int:
@@ -95,12 +99,12 @@ class Protocol:
         resamples: Bootstrap resamples.
     """
 
-    seeds: int
-    first_seed: int
-    tuning_seeds: int
-    tail: int
-    confidence: float
-    resamples: int
+    seeds: Count
+    first_seed: Annotated[int, Within(-(2**63), 2**64)]
+    tuning_seeds: Count
+    tail: Count
+    confidence: Annotated[float, Within(0, 1)]
+    resamples: Count
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,22 @@ class Evaluation:
         versions: Versions of what ran.
     """
 
-    entries: tuple[Entry, ...]
+    entries: Annotated[tuple[Entry, ...], Many(10_000)]
     protocol: Protocol
-    seconds: float
-    versions: Mapping[str, str]
+    seconds: Seconds
+    versions: Annotated[Mapping[Name, Label], Many(100)]
+
+    def __post_init__(self) -> None:
+        seeds = self.protocol.seeds
+        for index, entry in enumerate(self.entries):
+            count = entry.final_loss.count
+            if count != seeds:
+                raise ValueError(
+                    f"entries[{index}] has {count} final losses, but there are {self.protocol.seeds} seeds"
+                )
+        pairs = [(entry.task, entry.name) for entry in self.entries]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("an optimizer is there twice on one task")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -166,8 +182,8 @@ class Evaluation:
             CheckpointError: it is not one, or of another format version.
         """
         try:
-            return _evaluation(json.loads(text))
-        except (ValueError, RecursionError) as error:
+            return _evaluation(parse_json(text))
+        except Malformed as error:
             raise CheckpointError(f"evaluation results are not valid JSON ({error}); they may be truncated") from error
 
     @classmethod
@@ -194,34 +210,9 @@ def best_baseline(entries: Iterable[Entry]) -> Entry | None:
 def _evaluation(document: Any) -> Evaluation:
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise CheckpointError(f"not evaluation results of this version: format {found!r}, expected {FORMAT!r}")
+        raise CheckpointError(f"not evaluation results of this version: format {shown(found)}, expected {FORMAT!r}")
     try:
-        entries = tuple(_entry(row) for row in document["entries"])
-        return Evaluation(entries, Protocol(**document["protocol"]), document["seconds"], document["versions"])
-    except (KeyError, TypeError, AttributeError) as error:
+        evaluation: Evaluation = read({key: value for key, value in document.items() if key != "format"}, Evaluation)
+        return evaluation
+    except Malformed as error:
         raise CheckpointError(f"evaluation results are damaged: {error}") from error
-
-
-def _entry(row: dict[str, Any]) -> Entry:
-    difference, tuning = row["difference"], row["tuning"]
-    nested = {
-        "final_loss": _summary(row["final_loss"]),
-        "full_loss": _summary(row["full_loss"]),
-        "test": {name: _summary(value) for name, value in row["test"].items()},
-        "curve": Curve(**_tuples(row["curve"])),
-        "difference": difference and Difference(**{**difference, "loss": _summary(difference["loss"])}),
-        "tuning": tuning and _tuning(tuning),
-    }
-    return Entry(**{**row, **nested})
-
-
-def _tuning(row: dict[str, Any]) -> Tuning:
-    return Tuning(**{**_tuples(row), "others": tuple(_tuning(other) for other in row.get("others", ()))})
-
-
-def _summary(row: dict[str, Any]) -> Summary:
-    return Summary(**_tuples(row))
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}

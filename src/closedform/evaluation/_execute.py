@@ -75,7 +75,7 @@ class Executor:
             self._done += 1
             if self._progress:
                 self._progress(self._done, self._total, f"{notes['optimizer']} on {notes['task']}")
-        return [self._store[key] for key in keys]
+        return [self._store.get(key, spec) for key, spec in zip(keys, specs, strict=True)]
 
     def _notes(self, spec: Spec) -> dict[str, Any]:
         contender = self._field.contenders[spec.contender]

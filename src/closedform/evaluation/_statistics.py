@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from closedform._document import Count, Many
+
 RESAMPLES = 9999
 CONFIDENCE = 0.95
+MOST_SEEDS, MOST_POINTS = 10_000, 10_000
+"""Values of a quantity, and points of a curve, that a results file may hold."""
 _CURVE_RESAMPLES = 999  # intervals of curves are looked at, not compared
 
 
@@ -28,10 +32,17 @@ class Summary:
         low, high: Bootstrap interval of that mean; None with fewer than two finite values.
     """
 
-    values: tuple[float | None, ...]
+    values: Annotated[tuple[float | None, ...], Many(MOST_SEEDS)]
     mean: float | None
     low: float | None
     high: float | None
+
+    def __post_init__(self) -> None:
+        known = [value for value in self.values if value is not None]
+        if self.mean is not None and not _between(self.mean, known):
+            raise ValueError(f"a mean of {self.mean:g} is not among the values that it is of")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval from {self.low:g} to {self.high:g} is upside down")
 
     @property
     def count(self) -> int:
@@ -59,10 +70,22 @@ class Curve:
         low, high: Bootstrap interval of that mean.
     """
 
-    steps: tuple[int, ...]
-    mean: tuple[float | None, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
+    steps: Annotated[tuple[Count, ...], Many(MOST_POINTS)]
+    mean: Annotated[tuple[float | None, ...], Many(MOST_POINTS)]
+    low: Annotated[tuple[float | None, ...], Many(MOST_POINTS)]
+    high: Annotated[tuple[float | None, ...], Many(MOST_POINTS)]
+
+    def __post_init__(self) -> None:
+        if not len(self.steps) == len(self.mean) == len(self.low) == len(self.high):
+            raise ValueError("a curve's steps, means and intervals differ in number")
+        if any(after <= before for before, after in zip(self.steps, self.steps[1:], strict=False)):
+            raise ValueError("a curve's steps must increase")
+
+
+def _between(mean: float, values: Sequence[float]) -> bool:
+    """Whether it may be their mean, up to rounding."""
+    slack = 1e-9 * max(map(abs, values), default=0.0)
+    return bool(values) and min(values) - slack <= mean <= max(values) + slack
 
 
 def finite(value: float | None) -> float | None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from closedform.errors import CheckpointError, OutputError
-from closedform.evaluation._episode import Record
+from closedform._document import Malformed, Name, parse_json, read
+from closedform._files import append_text, finite, read_text, write_text
+from closedform.errors import CheckpointError
+from closedform.evaluation._episode import Record, Spec
+
+MAX_BYTES = 2**28
+_FIELDS = tuple(entry.name for entry in fields(Record))
 
 
 class RunStore:
@@ -28,48 +33,43 @@ class RunStore:
         self._records: dict[str, Record] = {}
         if path is None:
             return
-        text = _read(path) if resume else ""
+        text = read_text(path, what="finished runs", limit=MAX_BYTES) if resume and path.exists() else ""
         whole, _, cut_short = text.rpartition("\n")
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole.split("\n") if whole else [], start=1):
             key, record = _parse(line, path, number)
             self._records[key] = record
         if cut_short or not text:
-            _write(path, whole + "\n" * bool(whole), append=False)
+            write_text(path, whole + "\n" * bool(whole))
 
     def __contains__(self, key: str) -> bool:
         return key in self._records
 
-    def __getitem__(self, key: str) -> Record:
-        return self._records[key]
+    def get(self, key: str, spec: Spec) -> Record:
+        """The record of a run that is there.
+
+        Raises:
+            CheckpointError: it cannot be what that run gave.
+        """
+        record = self._records[key]
+        if not record.fits(spec):
+            raise CheckpointError(
+                f"{self._path}: the run {key} has another curve, or more steps, than it should; "
+                "move the file away to start anew"
+            )
+        return record
 
     def add(self, key: str, record: Record, notes: dict[str, Any]) -> None:
         """Keep a record; ``notes`` (names, learning rate, seed) go into its line for people to read."""
         self._records[key] = record
         if self._path is not None:
-            _write(self._path, json.dumps({"key": key, **notes, **asdict(record)}) + "\n", append=True)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read finished runs: {path}: {error}; move it away to start anew") from error
-
-
-def _write(path: Path, text: str, *, append: bool) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a" if append else "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write {path}: {reason}; choose another folder or free some space") from error
+            append_text(self._path, json.dumps(finite({"key": key, **notes, **asdict(record)})) + "\n")
 
 
 def _parse(line: str, path: Path, number: int) -> tuple[str, Record]:
     try:
-        row = json.loads(line)
-        fields = {name: row[name] for name in Record.__dataclass_fields__}
-        return row["key"], Record(**{**fields, "curve": tuple(fields["curve"])})
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}, line {number} is damaged; move the file away to start anew") from error
+        row = parse_json(line)
+        found = {name: row[name] for name in _FIELDS if name in row} if isinstance(row, dict) else row
+        record: Record = read(found, Record)
+        return read(row.get("key"), Name, "key"), record
+    except Malformed as error:
+        raise CheckpointError(f"{path}, line {number} is damaged: {error}; move the file away to start anew") from error

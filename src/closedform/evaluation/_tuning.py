@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, TypeAlias
 
+from closedform._document import Count, Many, Name, Within
 from closedform.evaluation._episode import Record
 from closedform.evaluation._statistics import Summary, without_interval
 
 _STRIDE = 3  # values added past an edge: a decade of the default grids
+MOST_TRIALS = 10_000
+"""Learning rates that a results file may tell of, under each schedule."""
+LearningRate: TypeAlias = Annotated[float, Within(-1e300, 1e300)]
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,24 @@ class Tuning:
         others: The same under the schedules that were tried and were not as good.
     """
 
-    lrs: tuple[float, ...]
-    losses: tuple[float | None, ...]
-    diverged: tuple[int, ...]
-    best: float
-    grid: int
-    seeds: int
-    steps: int
+    lrs: Annotated[tuple[LearningRate, ...], Many(MOST_TRIALS)]
+    losses: Annotated[tuple[float | None, ...], Many(MOST_TRIALS)]
+    diverged: Annotated[tuple[Count, ...], Many(MOST_TRIALS)]
+    best: LearningRate
+    grid: Count
+    seeds: Count
+    steps: Count
     at_edge: bool
-    schedule: str = "constant"
-    others: tuple[Tuning, ...] = ()
+    schedule: Name = "constant"
+    others: Annotated[tuple[Tuning, ...], Many(100)] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.lrs) == len(self.losses) == len(self.diverged):
+            raise ValueError("a tuning's learning rates, losses and divergences differ in number")
+        if self.best not in self.lrs:
+            raise ValueError(f"the best learning rate, {self.best:g}, is none of those that were tried")
+        if max(self.diverged) > self.seeds:
+            raise ValueError(f"{max(self.diverged)} of {self.seeds} seeds cannot have diverged")
 
     @property
     def trials(self) -> int:

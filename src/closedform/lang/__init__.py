@@ -43,6 +43,7 @@ from closedform.lang._interpreter import (
 )
 from closedform.lang._latex import latex, number_latex, symbol_latex
 from closedform.lang._matrices import matrix_shape, newton_schulz
+from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of
@@ -86,6 +87,7 @@ __all__ = [
     "memory_shape",
     "names",
     "newton_schulz",
+    "nonfinite_constant",
     "number_latex",
     "number_text",
     "parse",

@@ -7,7 +7,7 @@ tested to agree with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from closedform.lang._inputs import LATE_INPUTS
 from closedform.lang._matrices import column_shape, row_shape
 from closedform.lang._operators import OPERATORS
 from closedform.lang._program import Kind, Program
+from closedform.lang._straight_line import Operation, straight_line
 
 Memory: TypeAlias = dict[str, Tensor]
 """State name -> its value; ``"x@k"`` -> the signal x, k steps ago."""
@@ -107,7 +108,7 @@ def evaluate(
     else:
         args = [evaluate(arg, values, past, reduce, done) for arg in expr.args]
         row = OPERATORS[expr.op]
-        result = reduce(expr.op, _spread(args[0], values)) if row.reduces else row.torch(*args)
+        result = reduce(expr.op, _spread(args[0], values.get("g"))) if row.reduces else row.torch(*args)
     done[expr] = result
     return result
 
@@ -145,15 +146,28 @@ def step(
         own_state = node.name in program.state and node.steps == 1
         return memory[node.name if own_state else history_key(node.name, node.steps)]
 
-    old = values | {name: memory[name] for name in program.state}
-    done: dict[Expr, Tensor] = {}
-    new_states = {name: evaluate(expr, old, past, reduce, done) for name, expr in program.state.items()}
-    values |= {name: _like(value, memory[name]) for name, value in new_states.items()}
-    done = {}
-    for name, expr in program.where.items():
-        values[name] = evaluate(expr, values, past, reduce, done)
-    outputs = {name: evaluate(expr, values, past, reduce, done) for name, expr in program.outputs.items()}
+    line = straight_line(program)
+    places: list[Any] = [None] * line.size
+    for (source, what), place in line.loads.items():
+        if source == "number":
+            places[place] = _scalar(what, inputs.get("t"))
+        else:
+            places[place] = past(what) if source == "lag" else (memory if source == "old" else values)[what]
+    like = values.get("g")
+    _run(line.first, places, like, reduce)
+    for name, place in line.states.items():
+        values[name] = places[line.renewed[name]] = _like(places[place], memory[name])
+    _run(line.second, places, like, reduce)
+    values |= {name: places[place] for name, place in line.where.items()}
+    outputs = {name: places[place] for name, place in line.outputs.items()}
     return outputs, _next_memory(program, values, memory)
+
+
+def _run(operations: Sequence[Operation], places: list[Any], like: Tensor | None, reduce: Reduce) -> None:
+    for operation in operations:
+        row = OPERATORS[operation.op]
+        args = [places[arg] for arg in operation.args]
+        places[operation.place] = reduce(operation.op, _spread(args[0], like)) if row.reduces else row.torch(*args)
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
@@ -180,9 +194,8 @@ def _begun(
     return {**memory, **{name: torch.where(later, memory[name], value) for name, value in begun.items()}}
 
 
-def _spread(value: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+def _spread(value: Tensor, like: Tensor | None) -> Tensor:
     """One number a row or column, over the whole tensor: a norm counts every element."""
-    like = values.get("g")
     return value if like is None or value.dim() != like.dim() else value.expand_as(like)
 
 

@@ -11,8 +11,10 @@ import difflib
 import warnings
 from dataclasses import dataclass
 
+from closedform._document import shown
 from closedform.errors import ExpressionError
 from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, apply
+from closedform.lang._numbers import constant_value
 from closedform.lang._operators import FUNCTIONS
 
 
@@ -24,8 +26,9 @@ class Limits:
         length: Characters of text.
         depth: Nodes from the root to the deepest leaf.
         nodes: Nodes in all (the complexity).
-        exponent: Absolute value of a literal exponent.
+        exponent: Absolute value of an exponent made of numbers alone.
         lag: Steps that ``lag`` may look back.
+        name: Characters of a name.
     """
 
     length: int = 20_000
@@ -33,6 +36,7 @@ class Limits:
     nodes: int = 2_000
     exponent: float = 100.0
     lag: int = 256
+    name: int = 200
 
 
 LIMITS = Limits()
@@ -65,7 +69,7 @@ def parse(text: str, limits: Limits = LIMITS) -> Expr:
     try:
         return _Reader(limits).read(_syntax_tree(text), 1)
     except RecursionError:
-        raise ExpressionError(f"expression is nested too deeply: {_short(text)}") from None
+        raise ExpressionError(f"expression is nested too deeply: {shown(text)}") from None
 
 
 def _syntax_tree(text: str) -> ast.expr:
@@ -75,11 +79,11 @@ def _syntax_tree(text: str) -> ast.expr:
             return ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         place = f" at character {error.offset}" if error.offset else ""
-        raise ExpressionError(f"syntax error{place} in {_short(text)}: {error.msg[:80]}") from None
+        raise ExpressionError(f"syntax error{place} in {shown(text)}: {error.msg[:80]}") from None
     except (RecursionError, MemoryError):
-        raise ExpressionError(f"expression is nested too deeply: {_short(text)}") from None
+        raise ExpressionError(f"expression is nested too deeply: {shown(text)}") from None
     except ValueError as error:  # a null byte, an integer of thousands of digits
-        raise ExpressionError(f"cannot read {_short(text)}: {str(error)[:80]}") from None
+        raise ExpressionError(f"cannot read {shown(text)}: {str(error)[:80]}") from None
 
 
 @dataclass
@@ -96,18 +100,23 @@ class _Reader:
         if isinstance(node, ast.Constant):
             return self.number(node)
         if isinstance(node, ast.Name):
-            return Symbol(node.id)
+            return Symbol(self.name(node))
         if isinstance(node, ast.BinOp):
             return self.binary(node, level)
         if isinstance(node, ast.UnaryOp):
             return self.unary(node, level)
         if isinstance(node, ast.Call):
             return self.call(node, level)
-        raise ExpressionError(f"{type(node).__name__} is not part of the language: {_short(ast.unparse(node))}")
+        raise ExpressionError(f"{type(node).__name__} is not part of the language: {_source(node)}")
+
+    def name(self, node: ast.Name) -> str:
+        if len(node.id) > self.limits.name:
+            raise ExpressionError(f"the name {shown(node.id)} has more than {self.limits.name} characters")
+        return node.id
 
     def number(self, node: ast.Constant) -> Number:
         if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
-            raise ExpressionError(f"constant {_short(repr(node.value))} is not a number")
+            raise ExpressionError(f"constant {_source(node)} is not a number")
         try:
             return Number(float(node.value))
         except OverflowError:
@@ -118,8 +127,9 @@ class _Reader:
         if op is None:
             raise ExpressionError(f"operator {type(node.op).__name__} is not part of the language (use + - * / **)")
         left, right = self.read(node.left, level + 1), self.read(node.right, level + 1)
-        if op == "pow" and isinstance(right, Number) and abs(right.value) > self.limits.exponent:
-            raise ExpressionError(f"exponent {right.value:g}; the limit is {self.limits.exponent:g} in absolute value")
+        exponent = constant_value(right) if op == "pow" else None
+        if exponent is not None and not abs(exponent) <= self.limits.exponent:
+            raise ExpressionError(f"exponent {exponent:g}; the limit is {self.limits.exponent:g} in absolute value")
         return apply(op, left, right)
 
     def unary(self, node: ast.UnaryOp, level: int) -> Expr:
@@ -131,9 +141,9 @@ class _Reader:
 
     def call(self, node: ast.Call, level: int) -> Expr:
         if not isinstance(node.func, ast.Name):
-            raise ExpressionError(f"only named operators can be called, not {_short(ast.unparse(node.func))}")
+            raise ExpressionError(f"only named operators can be called, not {_source(node.func)}")
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
-            raise ExpressionError(f"{node.func.id} takes plain arguments only")
+            raise ExpressionError(f"{shown(node.func.id)[1:-1]} takes plain arguments only")
         name = node.func.id
         if name in ("lag", "prev"):
             return self.lag(name, node.args)
@@ -149,18 +159,23 @@ class _Reader:
             )
         steps = args[1].value if name == "lag" and isinstance(args[1], ast.Constant) else 1 if name == "prev" else None
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= self.limits.lag:
-            raise ExpressionError(f"the steps of lag({args[0].id}, ...) must be an integer from 1 to {self.limits.lag}")
-        return Lag(args[0].id, steps)
+            raise ExpressionError(
+                f"the steps of lag({shown(args[0].id)[1:-1]}, ...) must be an integer from 1 to {self.limits.lag}"
+            )
+        return Lag(self.name(args[0]), steps)
 
 
 def _unknown_operator(name: str) -> str:
-    near = difflib.get_close_matches(name, [*FUNCTIONS, "lag", "prev"], n=1)
+    near = difflib.get_close_matches(name[:40], [*FUNCTIONS, "lag", "prev"], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown operator {_short(name)}{hint} (known: {', '.join([*FUNCTIONS, 'lag', 'prev'])})"
+    return f"unknown operator {shown(name)}{hint} (known: {', '.join([*FUNCTIONS, 'lag', 'prev'])})"
 
 
-def _short(text: str, limit: int = 60) -> str:
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+def _source(node: ast.expr) -> str:
+    try:
+        return shown(ast.unparse(node))
+    except ValueError:  # a number of thousands of digits, which Python refuses to print
+        return type(node).__name__
 
 
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM = 5, 4, 3, 2, 1

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 
+from closedform._document import shown
 from closedform.errors import ExpressionError
 from closedform.lang._expression import (
     Apply,
@@ -47,6 +48,8 @@ LATE_NAMES = frozenset({*LATE_INPUTS, *(name for name, row in FUNCTIONS.items() 
 RESERVED = frozenset({*INPUTS, *FUNCTIONS, "lag", "prev", "lr", "step"}) - LATE_NAMES
 MAX_ENTRIES = 512
 """States, named values and constants that one program may have, each."""
+MAX_NODES = 20_000
+"""Nodes of all expressions of one program."""
 MAX_BUFFERS = 1024
 """Buffers a parameter that one program may ask for."""
 
@@ -107,6 +110,7 @@ class Program:
 
     def __post_init__(self) -> None:
         _check_names(self)
+        _check_size(self)
         _check_references(self)
         needed = self.buffers + self.factored
         if needed > MAX_BUFFERS:
@@ -260,17 +264,34 @@ def _infer_kinds(program: Program) -> dict[str, Kind]:
     kinds |= dict.fromkeys(HORIZON_INPUTS.keys() & program.reads, Kind.UNIFORM)
     kinds |= dict.fromkeys(SHAPE_INPUTS.keys() & program.reads, Kind.PER_TENSOR)
     kinds |= dict.fromkeys(program.constants, Kind.UNIFORM)
-    definitions = {**program.state, **program.where}
-    kinds |= dict.fromkeys(definitions, Kind.UNIFORM)
-    changed = True
-    while changed:  # kinds only grow, so this ends
-        changed = False
-        for name, expr in definitions.items():
-            begun = kind_of(program.init[name], kinds) if name in program.init else Kind.UNIFORM
-            kind = join((kind_of(expr, kinds), begun, kinds[name]))
+    readers: dict[str, list[str]] = {}
+    for name, expr in {**program.state, **program.where}.items():
+        read, kinds[name] = _exposed([expr, program.init[name]] if name in program.init else [expr])
+        for one in read:
+            readers.setdefault(one, []).append(name)
+    pending = list(kinds)
+    while pending:  # kinds only grow, so this ends
+        grown = pending.pop()
+        for name in readers.get(grown, ()):
+            kind = join((kinds[name], kinds[grown]))
             if kind is not kinds[name]:
-                kinds[name], changed = kind, True
+                kinds[name] = kind
+                pending.append(name)
     return kinds
+
+
+def _exposed(exprs: Iterable[Expr]) -> tuple[set[str], Kind]:
+    """What the kind of expressions together depends on: names outside reductions, and the kinds of those reductions."""
+    read, kinds, stack = set[str](), [Kind.UNIFORM], list(exprs)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (Symbol, Lag)):
+            read.add(node.name)
+        elif isinstance(node, Apply) and OPERATORS[node.op].reduces:
+            kinds.append(result_kind(node.op, ()))
+        elif isinstance(node, Apply):
+            stack.extend(node.args)
+    return read, join(kinds)
 
 
 def _check_names(program: Program) -> None:
@@ -283,7 +304,7 @@ def _check_names(program: Program) -> None:
         for name in entries:
             if not (name.isidentifier() and name.isascii()) or len(name) > 64:
                 raise ExpressionError(
-                    f"{section} {name!r}: a name must be an ASCII identifier of at most 64 characters"
+                    f"{section} {shown(name)}: a name must be an ASCII identifier of at most 64 characters"
                 )
             if name in reserved or name.startswith("cf_"):
                 raise ExpressionError(
@@ -296,6 +317,12 @@ def _check_names(program: Program) -> None:
         Number(value)  # refuses NaN and infinity
         if isinstance(value, bool):
             raise ExpressionError(f'constant "{name}" must be a number')
+
+
+def _check_size(program: Program) -> None:
+    nodes = sum(complexity(expr) for expr in program.expressions())
+    if nodes > MAX_NODES:
+        raise ExpressionError(f"the program has {nodes} nodes; the limit is {MAX_NODES}")
 
 
 def _check_references(program: Program) -> None:
@@ -358,21 +385,22 @@ def _known(name: str, known: set[str]) -> str:
 
 def _merge_states(program: Program) -> Program:
     """Merge states with equal recurrences up to names (constants by value), until nothing changes."""
-    representative = {name: name for name in program.state}
-    while True:
-        seen: dict[tuple[Expr, Expr], str] = {}
-        merged = dict(representative)
-        for name, expr in program.state.items():
-            if representative[name] != name:
-                continue
-            begun = substitute(program.init.get(name, Number(0)), program.constants)
-            key = begun, substitute(rename(expr, {**representative, name: "_self"}), program.constants)
-            merged[name] = seen.setdefault(key, name)
-        for name in merged:
-            merged[name] = merged[merged[name]]
-        if merged == representative:
-            break
+    plain = {name: substitute(expr, program.constants) for name, expr in program.state.items()}
+    begun = {name: substitute(program.init.get(name, Number(0)), program.constants) for name in program.state}
+    readers: dict[str, list[str]] = {}
+    for name, expr in plain.items():
+        for read in {*names(expr), *lags(expr)} & plain.keys():
+            readers.setdefault(read, []).append(name)
+    representative = {name: name for name in plain}
+    keys: dict[str, str] = {}
+    changed = set(plain)
+    while changed:  # only what reads a state that was merged can have become equal to another
+        for name in changed:
+            keys[name] = repr((begun[name], rename(plain[name], {**representative, name: "_self"})))
+        merged = _first_of_each(keys, representative)
+        gone = [name for name, kept in merged.items() if kept != representative[name]]
         representative = merged
+        changed = {name for one in gone for name in readers.get(one, ()) if representative[name] == name}
     if all(name == kept for name, kept in representative.items()):
         return program
     kept = {name: rename(expr, representative) for name, expr in program.state.items() if representative[name] == name}
@@ -383,3 +411,12 @@ def _merge_states(program: Program) -> Program:
         {name: rename(expr, representative) for name, expr in program.outputs.items()},
         {name: expr for name, expr in program.init.items() if name in kept},
     )
+
+
+def _first_of_each(keys: Mapping[str, str], representative: Mapping[str, str]) -> dict[str, str]:
+    """Every state's representative, once those that have equal keys are one: the first of them."""
+    seen: dict[str, str] = {}
+    merged = {
+        name: seen.setdefault(keys[name], name) if kept == name else kept for name, kept in representative.items()
+    }
+    return {name: merged[kept] for name, kept in merged.items()}

@@ -153,7 +153,8 @@ class Celo(LearnedOptimizer):
         return torch.exp(value["peak"] + START["peak"]) * horizon * warm.clamp(max=1) * falling
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "scale": self.scale}
+        own = {} if self.scale == 1 else {"scale": self.scale}
+        return {"name": self.name, **own}
 
 
 def _features(g: Tensor, state: State, new: State) -> tuple[Tensor, Tensor, list[int]]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from closedform._files import write_atomically
-from closedform.errors import CheckpointError
+from closedform._document import Malformed, Name, Within, parse_json, read, shown
+from closedform._files import finite
+from closedform._tensors import read_tensors, write_tensors
+from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 from closedform.rules import load_rule, save_rule
 
 FORMAT = "closedform.learned_optimizer/1"
+_OPTIONS: dict[str, Any] = {"width": Annotated[int, Within(1, 1024)], "scale": Annotated[float, Within(0, 1e6)]}
+"""Options of members of the family that a file may give, with their types."""
 
 
 def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path, recipe: Mapping[str, Any] | None = None) -> Path:
@@ -41,7 +43,7 @@ def save_learned_optimizer(l2o: LearnedOptimizer, path: str | Path, recipe: Mapp
         return save_rule(l2o.rule(), path)
     header = {"format": FORMAT, "description": json.dumps(l2o.describe())}
     if recipe is not None:
-        header["recipe"] = json.dumps(dict(recipe))
+        header["recipe"] = json.dumps(finite(dict(recipe)))
     write_tensors(path, l2o.state_dict(), header)
     return path
 
@@ -62,9 +64,10 @@ def load_recipe(path: Path) -> dict[str, Any]:
     """
     _, header = _read_network(path)
     try:
-        return dict(json.loads(header.get("recipe", "{}")))
-    except (TypeError, ValueError):
-        raise CheckpointError(f"{path}: its recipe is not a JSON object") from None
+        found: dict[str, Any] = read(parse_json(header.get("recipe", "{}")), Mapping[str, Any])
+        return found
+    except Malformed as error:
+        raise CheckpointError(f"{path}: its recipe is not a JSON object: {error}") from None
 
 
 def load_symbolic(path: Path) -> SymbolicOptimizer:
@@ -74,6 +77,16 @@ def load_symbolic(path: Path) -> SymbolicOptimizer:
 
 def load_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Fill a learned optimizer's meta-parameters in.
+
+    Raises:
+        CheckpointError: as `check_weights`.
+    """
+    check_weights(l2o, tensors, path)
+    l2o.load_state_dict(dict(tensors))
+
+
+def check_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Check that tensors can be a learned optimizer's meta-parameters.
 
     Raises:
         CheckpointError: names, shapes or types differ, or a number is not finite; ``path`` is named.
@@ -86,56 +99,28 @@ def load_weights(l2o: LearnedOptimizer, tensors: Mapping[str, Tensor], path: Pat
             raise CheckpointError(f"{path}: {key} is {_kind(value)}, but {l2o.name!r} has {_kind(own[key])}")
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path}: {key} holds numbers that are not finite; the file is of no use")
-    l2o.load_state_dict(dict(tensors))
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    data = save(own, dict(header))
-    write_atomically(path, lambda temporary: _write(temporary, data))
-
-
-def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors and its header's texts.
-
-    Raises:
-        CheckpointError: missing, truncated or not safetensors; names ``what`` it should be.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping
-            return tensors, dict(file.metadata() or {})
-    except OSError as error:
-        raise CheckpointError(f"cannot read {what} {path}: {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{what} {path} is damaged or no safetensors file: {error}") from None
 
 
 def _read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, header = read_tensors(path, "learned optimizer")
     if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {header.get('format')!r}, not {FORMAT!r}: not a learned optimizer")
+        raise CheckpointError(
+            f"{path} has format {shown(header.get('format'))}, not {FORMAT!r}: not a learned optimizer"
+        )
     return tensors, header
 
 
 def _rebuild(path: Path, description: str, family: Mapping[str, Callable[..., LearnedOptimizer]]) -> LearnedOptimizer:
     try:
-        options = json.loads(description)
-        name = options.pop("name")
+        options: dict[str, Any] = dict(read(parse_json(description), Mapping[str, Any], "description"))
+        name: str = read(options.pop("name", None), Name, "name")
         if name not in family:
-            raise CheckpointError(f"{path} holds a learned optimizer {name!r}; known: {', '.join(sorted(family))}")
-        return family[name](**options)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not say what it holds: {error!r}"[:300]) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+            raise CheckpointError(f"{path} holds a learned optimizer {shown(name)}; known: {', '.join(sorted(family))}")
+        if unknown := options.keys() - _OPTIONS.keys():
+            raise Malformed(f"unknown option {shown(min(unknown))}")
+        return family[name](**{key: read(value, _OPTIONS[key], key) for key, value in options.items()})
+    except (Malformed, TypeError, OptionError) as error:  # TypeError: an option of another member
+        raise CheckpointError(f"{path} does not say what it holds: {error}") from None
 
 
 def _kind(value: Tensor) -> str:

@@ -17,6 +17,7 @@ from closedform.meta_training._forward_accumulation import ForwardAccumulation
 from closedform.meta_training._imitation import Imitation
 from closedform.meta_training._meta_train import Progress, meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
+from closedform.meta_training._metrics import read_metrics
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._pes import PES
 from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
@@ -62,6 +63,7 @@ __all__ = [
     "evolve",
     "meta_train",
     "meta_tune",
+    "read_metrics",
     "reference",
     "run",
     "steps",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer
+from closedform.learned_optimizers import LearnedOptimizer, State
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training._problem import AnyProblem
 from closedform.meta_training._unroll import Carry
@@ -59,6 +59,10 @@ class Estimator(ABC):
     def start(self, optimizer: LearnedOptimizer, carry: Carry) -> Carry:
         """Prepare a fresh episode's carry: an estimator that remembers begins its ``memory`` here."""
         return carry
+
+    def adds(self, problem: AnyProblem, carry: Carry) -> State:
+        """Tensors like those that `estimate` may add to a carry's ``memory``, by name; by default it adds none."""
+        return {}
 
     @abstractmethod
     def estimate(

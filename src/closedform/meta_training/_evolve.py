@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from closedform._files import read_json, write_json
+from closedform._document import Count, Malformed, Many, read
+from closedform._files import finite, read_json, write_json
 from closedform._options import check_count, check_number, check_positive
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
@@ -44,6 +45,30 @@ FORMAT = "closedform.evolution/1"
 STATE_FILE, RULE_FILE = "evolution.json", "rule.json"
 _FREE = ("generations", "workers", "time_limit")
 """Options that a resumed run may change: they do not change what a generation computes."""
+
+_Scores: TypeAlias = Annotated[tuple[float, ...], Many(100_000)]
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """A generation in the file."""
+
+    tasks: Annotated[tuple[Count, ...], Many(100_000)]
+    scores: _Scores
+    mean_score: float
+    mean: _Scores
+    validation: float | None = None
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The file ``evolution.json``."""
+
+    format: Literal["closedform.evolution/1"]
+    run: Mapping[str, Any]
+    references: Annotated[tuple[Reference, ...], Many(100_000)]
+    history: Annotated[tuple[_Generation, ...], Many(100_000)]
+
 
 Progress = Callable[[Mapping[str, Any]], None]
 """Called after every generation with its record, and ``seconds``."""
@@ -208,8 +233,9 @@ class _Search:
         scores = self._scores(parallel, rows, [(index, self.generation) for index in chosen])
         entry: dict[str, Any] = {"tasks": chosen, "scores": scores[:-1].tolist()}
         self._tell(candidates, entry["scores"])
-        record = {"generation": self.generation + 1, "score": float(scores[-1]), "best": float(scores[:-1].min())}
-        entry |= {"mean_score": record["score"]}
+        score, best = float(scores[-1]), float(scores[:-1].min())
+        record: dict[str, Any] = {"generation": self.generation + 1, "score": score, "best": best}
+        entry["mean_score"] = score
         if (self.generation + 1) % self.config.validate_every == 0 or self.generation + 1 == self.config.generations:
             entry["validation"] = record["validation"] = self._validate(parallel)
         entry["mean"] = self.cma.mean.tolist()
@@ -255,22 +281,30 @@ class _Search:
         Raises:
             CheckpointError: it is damaged, or of a run with other options.
         """
-        document = read_json(path, what="evolution")
         try:
-            if document["format"] != FORMAT:
-                raise CheckpointError(f"{path} is not a run of this version; choose another --out")
-            theirs, ours = document["run"], json.loads(json.dumps(self.describe()))
+            document = read_json(path, what="evolution")
+            found: _Document = read(document, _Document)
+            ours = finite(self.describe())
             for key in ours:
-                if theirs[key] != ours[key]:
+                if found.run.get(key) != ours[key]:
                     raise CheckpointError(f"{path} is of another run: its {key} differs; choose another --out")
-            self.references = [Reference(**one) for one in document["references"]]
-            for entry in document["history"]:
-                self._tell(self._ask(), [float(score) for score in entry["scores"]])
-                if self.cma.mean.tolist() != entry["mean"]:
-                    raise CheckpointError(f"{path} cannot be replayed: it was made with another version of cmaes")
-                self.history.append(entry)
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
-            raise CheckpointError(f"{path} is damaged: {error!r}"[:200]) from error
+            self._replay(found, document["history"])
+        except Malformed as error:
+            raise CheckpointError(f"{path} is damaged: {error}; choose another --out") from None
+
+    def _replay(self, found: _Document, rows: list[dict[str, Any]]) -> None:
+        if len(found.references) > len(self.tasks):
+            raise Malformed(f"it has {len(found.references)} references of {len(self.tasks)} tasks")
+        if found.history and len(found.references) < len(self.tasks):
+            raise Malformed("it has a generation before all references")
+        for index, (entry, row) in enumerate(zip(found.history, rows, strict=True)):
+            if list(entry.tasks) != self._choose_tasks() or len(entry.scores) != self.config.population:
+                raise Malformed(f"history[{index}] is of other tasks, or of another population")
+            self._tell(self._ask(), entry.scores)
+            if self.cma.mean.tolist() != list(entry.mean):
+                raise Malformed(f"history[{index}] cannot be replayed: it was made with another version of cmaes")
+            self.history.append(row)
+        self.references = list(found.references)
 
     def _ask(self) -> list[NDArray[np.float64]]:
         return [self.cma.ask() for _ in range(self.config.population)]

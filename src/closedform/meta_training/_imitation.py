@@ -108,6 +108,11 @@ class Imitation(Estimator):
             found = self.base.estimate(optimizer, problem, carry, count, objective)
         return _mixed(found, taught, self.weight)
 
+    def adds(self, problem: AnyProblem, carry: Carry) -> State:
+        return {
+            _PREFIX + key: value for key, value in _begun(SymbolicOptimizer(self.teacher, ()), problem, carry).items()
+        }
+
     def describe(self) -> dict[str, Any]:
         """Its options, with those of ``base``, and the teacher as a rule file has it."""
         options = {"weight": self.weight, "until": self.until, "coordinates": self.coordinates}
@@ -129,8 +134,7 @@ class _Lesson:
         self._update = optimizer.bind()
         self.subset = subset
         state = {key.removeprefix(_PREFIX): value for key, value in _of_teacher(carry.memory).items()}
-        shapes = [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
-        self._state = state or optimizer.init_state(carry.w.reshape(-1), shapes, carry.total)
+        self._state = state or _begun(optimizer, problem, carry)
         self._targets: list[Tensor] = []
         self._sizes: list[Tensor] = []
 
@@ -156,6 +160,11 @@ class _Lesson:
         squares = (torch.stack(list(updates)) - torch.stack(self._targets)).square().mean(-1).mean(0)
         size = torch.stack(self._sizes).mean(0)
         return (squares / size.masked_fill(size == 0, math.inf)).mean()
+
+
+def _begun(teacher: SymbolicOptimizer, problem: AnyProblem, carry: Carry) -> State:
+    shapes = [*problem.flat.shapes.values()] * (carry.w.numel() // problem.task.size)
+    return teacher.init_state(carry.w.reshape(-1), shapes, carry.total)
 
 
 def _mixed(found: Estimate, taught: Estimate, share: float) -> Estimate:

@@ -3,13 +3,52 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from closedform.errors import CheckpointError, OutputError
+from closedform._document import Count, Malformed, Many, Name, parse_json, read
+from closedform._files import finite, unwritable
+from closedform.errors import CheckpointError
+
+MAX_BYTES = 2**28
+_Row: TypeAlias = Annotated[Mapping[Name, float | None], Many(50)]
+
+
+def read_metrics(path: Path, length: int | None = None) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``, each with its ``step``; none if it is not there.
+
+    Args:
+        path: The file.
+        length: Bytes of it to read; None: all.
+
+    Raises:
+        CheckpointError: it cannot be read, or is damaged.
+    """
+    try:
+        if not path.exists():
+            return []
+        if path.stat().st_size > MAX_BYTES:
+            raise CheckpointError(f"{path} has more than {MAX_BYTES} bytes: it is no metrics file")
+        lines = path.read_bytes()[:length].decode().split("\n")
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path} is no UTF-8 text; remove it and resume") from None
+    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _record(line: str, place: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = parse_json(line)
+        read(record, _Row)
+        read(record.get("step"), Count, "step")
+    except Malformed as error:
+        raise CheckpointError(
+            f"{place} is damaged ({error}), or not of the file that its checkpoint knows; remove it and resume"
+        ) from None
+    return record
 
 
 class MetricsLog:
@@ -21,6 +60,10 @@ class MetricsLog:
     Args:
         path: The file; None keeps records in memory alone.
         length: Bytes of the file to keep; 0 starts it anew.
+
+    Raises:
+        CheckpointError: what is to be kept is damaged.
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, path: Path | None, length: int = 0) -> None:
@@ -28,30 +71,25 @@ class MetricsLog:
         self.records: list[dict[str, Any]] = []
         if path is None:
             return
+        self.records = read_metrics(path, length) if length else []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
             self._file.truncate(min(length, self._file.tell()))
             self._file.seek(0, os.SEEK_END)
-            self.records = [json.loads(line) for line in path.read_bytes().splitlines()]
         except OSError as error:
-            raise _unwritable(path, error) from error
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not the file that its checkpoint knows; remove it and resume") from error
+            raise unwritable(path, error) from error
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; numbers that are not finite become null."""
-        clean = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in record.items()
-        }
+        clean = finite(dict(record))
         self.records.append(clean)
         if self.path is not None:
             try:
                 self._file.write(json.dumps(clean).encode() + b"\n")
                 self._file.flush()
             except OSError as error:
-                raise _unwritable(self.path, error) from error
+                raise unwritable(self.path, error) from error
 
     def sync(self) -> int:
         """Put everything on disk.
@@ -68,7 +106,3 @@ class MetricsLog:
         """Close the file."""
         if self.path is not None:
             self._file.close()
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another --out or free some space")

@@ -15,10 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from closedform._document import Within
 from closedform._options import check_count
 from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer, State, SymbolicOptimizer, UpdateFunction
@@ -54,7 +56,13 @@ class Reference:
 
     loss: float
     half: float
-    lr: float
+    lr: Annotated[float, Within(0, 1e300)]
+
+    def __post_init__(self) -> None:
+        if self.half < self.loss:
+            raise ValueError(
+                f"the loss after half of the steps, {self.half:g}, is below that at the end, {self.loss:g}"
+            )
 
     def score(self, losses: Tensor) -> Tensor:
         """The score of final losses, in the shape of ``losses``; infinite where a loss is not finite."""

@@ -7,7 +7,7 @@ flat blocks: many small tensors at once, large tensors in pieces that stay in ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,9 +146,14 @@ def reference(program: Program, slots: Sequence[Slot], settings: Settings) -> No
 
 
 def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
-    """On flat blocks: small tensors joined, large ones cut into pieces that stay in cache."""
+    """On flat blocks: small tensors joined, large ones cut into pieces that stay in cache.
+
+    A rule that looks at whole tensors or their shapes takes tensors of one shape together, stacked.
+    """
     if program.reduces or program.needs_shapes:
-        return reference(program, slots, settings)
+        for alike in _alike(slots):
+            (_step_stacked if len(alike) > 1 else reference)(program, alike, settings)
+        return
     for batch in _batches(slots):
         if len(batch) == 1 and _is_flat(batch[0]):
             for piece in _pieces(batch[0]):
@@ -229,6 +234,48 @@ def _rounded(value: Tensor, dtype: torch.dtype, settings: Settings) -> Tensor:
     if settings.noise is None or dtype is not torch.bfloat16:
         return value
     return settings.noise.rounded(value)
+
+
+def _alike(slots: Sequence[Slot]) -> Iterable[list[Slot]]:
+    """Whole tensors of one shape together, as far as that pays; every other tensor alone."""
+    found: dict[Hashable, list[Slot]] = {}
+    for place, slot in enumerate(slots):
+        on_cpu = slot.param.device.type == "cpu"
+        stackable = slot.reduce is reduce_whole and not (on_cpu and slot.param.numel() >= BLOCK)
+        types = (slot.param.dtype, *(value.dtype for value in slot.memory.values()))
+        found.setdefault((slot.param.shape, slot.shape, types) if stackable else place, []).append(slot)
+    return found.values()
+
+
+def _step_stacked(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
+    """The reference on tensors of one shape side by side, [K, ...]."""
+    first = slots[0]
+    dtype, shape = compute_dtype(first.param.dtype), first.param.shape or (1,)
+    whole = first.param.shape if first.shape is None else first.shape
+    kinds = memory_kinds(program)
+    own = {key: memory_shape(kind, shape) for key, kind in kinds.items() if kind is not Kind.UNIFORM}
+    shared = {key: first.memory[key] for key, kind in kinds.items() if kind is Kind.UNIFORM}
+
+    def advance(grad: Tensor, param: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return _advance(program, grad, param, {**memory, **shared}, settings, shape=whole)
+
+    def stacked(tensors: Iterable[Tensor], like: Sequence[int]) -> Tensor:
+        return torch.stack([tensor.to(dtype).reshape(tuple(like)) for tensor in tensors])
+
+    moved, new = torch.vmap(advance)(
+        stacked((slot.grad for slot in slots), shape),
+        stacked((slot.param for slot in slots), shape),
+        {key: stacked((slot.memory[key] for slot in slots), like) for key, like in own.items()},
+    )
+    _unstack(moved, [slot.param for slot in slots])
+    for key, value in new.items():
+        targets = [slot.memory[key] for slot in slots]
+        _unstack(_rounded(value, targets[0].dtype, settings), targets)
+
+
+def _unstack(rows: Tensor, targets: list[Tensor]) -> None:
+    parts = zip(rows.unbind(0), targets, strict=True)
+    torch._foreach_copy_(targets, [part.reshape(target.shape) for part, target in parts])
 
 
 def _join(tensors: Iterable[Tensor], dtype: torch.dtype) -> Tensor:

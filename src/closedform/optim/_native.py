@@ -1,8 +1,8 @@
 """The compiled step: a program as native code, called on many tensors at once.
 
 A `Kernel` is compiled code for one program and one choice of storage types. A `Batch` calls it on tensors that take
-their steps together: one call a step, whatever the number of tensors. Addresses are looked up every step, since a
-parameter's or state's storage may be swapped at any time, and handed over only if one has changed.
+their steps together: one call a step, whatever the number of tensors. Addresses, shapes, strides and types are read
+every step, since a tensor may be swapped, cut or transposed at any time, and handed over only if one has changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, shape_values
 from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
 from closedform.lang._lowering import lower
 from closedform.optim._native_build import NativeUnavailable, load
+from closedform.optim._surgery import Look, lay_out_like, look
 
 ALONE = 1 << 15
 """A step over fewer elements stays on the calling thread: waking another one costs more than it saves."""
@@ -101,26 +102,23 @@ class Kernel:
 
 @dataclass
 class _Bound:
-    """What a call hands over until an address changes; ctypes arrays are kept alive here.
+    """What a call hands over until a tensor changes; ctypes arrays are kept alive here.
 
     Attributes:
-        addresses: Of parameters and memory.
-        grads: Addresses of gradients.
+        seen: The tensors that this was made for.
+        grads: Addresses of gradients that were handed over.
+        fitting: Whether gradients are laid out like their parameters.
+        elements: Of all parameters.
         shapes: Whole shapes of the parameters, if the program reads them.
-        sizes, strides: Of the parameters.
         arrays: Fields of the call.
     """
 
-    addresses: list[int]
+    seen: Look
     grads: list[int]
+    fitting: bool
+    elements: int
     shapes: list[tuple[int, ...]]
-    sizes: list[int]
-    strides: list[tuple[int, ...]]
     arrays: dict[str, ctypes.Array[Any]]
-
-    @cached_property
-    def elements(self) -> int:
-        return sum(self.sizes)
 
 
 class Batch:
@@ -132,7 +130,7 @@ class Batch:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._bound = _Bound([], [], [], [], [], {})
+        self._bound: _Bound | None = None
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
@@ -149,12 +147,13 @@ class Batch:
         shapes: Sequence[Sequence[int]] | None = None,
         maximize: bool = False,
         seed: int = 0,
+        seen: Look | None = None,
     ) -> None:
         """Advance parameters and their memories by one step, in place.
 
         Args:
             params: Parameters, at least one, of the kernel's type, dense, on the CPU.
-            grads: Gradients, one a parameter, shaped like it; strided.
+            grads: Gradients, one a parameter, shaped like it; strided, on the CPU.
             memories: For each parameter its memory, as `closedform.lang.initial_memory` lays it out; more keys do not
                 matter. Lagged entries change places.
             t: Number of this step, from 1.
@@ -164,19 +163,20 @@ class Batch:
             shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
+            seen: What has just been read of these tensors (`look`, with the kernel's keys); None to read it here.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
-        keys = self.kernel.keys
-        addresses = [param.data_ptr() for param in params]
-        addresses += [memory[key].data_ptr() for memory in memories for key in keys]
-        whole = [tuple(shape) for shape in shapes or [p.shape for p in params]] if self.kernel.needs_shapes else []
-        if addresses != self._bound.addresses or whole != self._bound.shapes:
-            self._bound = self._bind(params, memories, addresses, whole)
+        seen = seen or look(params, grads, memories, self.kernel.keys)
+        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
         bound, call = self._bound, self._call
-        grads = self._fitting(params, grads)
-        found = [grad.data_ptr() for grad in grads]
+        if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
+            bound = self._bind(params, grads, memories, whole)
+        found = seen.grads
+        if not bound.fitting:
+            grads = self._fitting(params, grads)
+            found = [grad.data_ptr() for grad in grads]
         if found != bound.grads:
             bound.arrays["grads"][:] = found
             bound.grads = found
@@ -191,13 +191,15 @@ class Batch:
     def _bind(
         self,
         params: Sequence[Tensor],
+        grads: Sequence[Tensor],
         memories: Sequence[Memory],
-        addresses: list[int],
         shapes: list[tuple[int, ...]],
     ) -> _Bound:
         """Check the tensors and hand over their addresses and sizes."""
-        self._bound = _Bound([], [], [], [], [], {})  # should a check fail
-        self._check(params, memories)
+        self._bound = None  # should a check fail
+        self._check(params, grads, memories)
+        seen = look(params, grads, memories, self.kernel.keys)  # a state may have been laid out anew
+        addresses = seen.addresses
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
         first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
@@ -214,26 +216,27 @@ class Batch:
         for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
-        return _Bound(addresses, [], shapes, sizes, [param.stride() for param in params], arrays)
+        fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
+        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays)
+        return self._bound
 
-    def _check(self, params: Sequence[Tensor], memories: Sequence[Memory]) -> None:
-        for param, memory in zip(params, memories, strict=True):
+    def _check(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> None:
+        for param, grad, memory in zip(params, grads, memories, strict=True):
             _require(param, self.kernel.param, param, "parameter")
+            _require(grad, grad.dtype, param, "gradient")
             if not is_dense(param):
                 raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
             for key, (kind, dtype) in self.kernel.types.items():
                 like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
                 _require(memory[key], dtype, like, f"state {key!r}")
+        for param, memory in zip(params, memories, strict=True):
+            for key, (kind, _) in self.kernel.types.items():
+                if kind is Kind.ELEMENTWISE:
+                    lay_out_like(memory[key], param)
 
     def _fitting(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The gradients, copied where they are not laid out like their parameters."""
+        """Copies of the gradients that are laid out like their parameters."""
         wanted = self.kernel.grad
-        if (
-            [grad.stride() for grad in grads] == self._bound.strides
-            and [grad.numel() for grad in grads] == self._bound.sizes
-            and {grad.dtype for grad in grads} == {wanted}
-        ):
-            return grads
         return [torch.empty_like(param, dtype=wanted).copy_(grad) for param, grad in zip(params, grads, strict=True)]
 
 
@@ -254,8 +257,8 @@ def _require(tensor: Tensor, dtype: torch.dtype, like: Tensor, what: str) -> Non
         raise NativeUnavailable(f"a {what} is on {tensor.device}, and compiled steps run on the CPU")
     if tensor.dtype is not dtype:
         raise NativeUnavailable(f"a {what} is {tensor.dtype}, expected {dtype}")
-    if tensor.shape != like.shape or tensor.stride() != like.stride():
-        raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not laid out like its parameter")
+    if tensor.shape != like.shape:
+        raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not shaped like its parameter")
 
 
 @lru_cache(maxsize=1)

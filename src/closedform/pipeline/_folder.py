@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from closedform._files import read_json, write_json
+from closedform._document import Malformed, Many, Name, Seconds, read, shown
+from closedform._files import finite, read_json, write_json
 from closedform.errors import CheckpointError, OptionError
 
 
@@ -66,21 +67,24 @@ class Folder:
 
     def _load(self, config: dict[str, Any]) -> None:
         self.resume = True
-        before = read_json(self.config_path, what="run configuration")
-        wanted = _as_json(config)
+        before = _object(self.config_path, Mapping[str, Any], "run configuration")
+        wanted = finite(config)
         if before != wanted:
             keys = sorted(key for key in {*before, *wanted} if before.get(key) != wanted.get(key))
             raise CheckpointError(
-                f"{self.path} holds a run with other options ({', '.join(keys)}); "
+                f"{self.path} holds a run with other options ({', '.join(shown(key)[1:-1] for key in keys[:10])}); "
                 "repeat its options to resume it, or add --overwrite to start again"
             )
         if self._stages_path.exists():
-            self.stages = dict(read_json(self._stages_path, what="list of finished stages"))
+            self.stages = _object(self._stages_path, _Stages, "list of finished stages")
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    return value
+_Stages = Annotated[Mapping[Name, Seconds], Many(100)]
+
+
+def _object(path: Path, kind: Any, what: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = read(read_json(path, what=what), kind)
+        return found
+    except Malformed as error:
+        raise CheckpointError(f"{what} {path} is damaged: {error}; add --overwrite to start again") from None

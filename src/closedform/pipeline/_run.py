@@ -16,13 +16,11 @@ from within:
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -41,7 +39,7 @@ from closedform.evaluation import (
     write_report,
 )
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer
-from closedform.meta_training import TruncatedBPTT, meta_train
+from closedform.meta_training import TruncatedBPTT, meta_train, read_metrics
 from closedform.pipeline._config import SEEDED, RunConfig
 from closedform.pipeline._folder import Folder
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
@@ -226,8 +224,8 @@ class _Pipeline:
             title=f"{self.config.optimizer} on {self.task.name}, as an equation",
             evaluation=self.evaluation,
             subject="tuned rule",
-            meta_training=_records(self.folder / "meta_training" / "metrics.jsonl"),
-            meta_tuning=_records(self.folder / "meta_tuning" / "metrics.jsonl"),
+            meta_training=read_metrics(self.folder / "meta_training" / "metrics.jsonl"),
+            meta_tuning=read_metrics(self.folder / "meta_tuning" / "metrics.jsonl"),
             hall=hall.entries,
             chosen=distilled,
             rule=tuned,
@@ -251,7 +249,3 @@ class _Pipeline:
     def _distilling(self, found: DistillProgress) -> None:
         text = f"{found.stage}: R^2 {1 - found.best_error:.4f}"
         self.listener.progress(found.generation, self.config.distill.generations, text)
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -12,7 +12,7 @@ from closedform._names import lookup
 from closedform.errors import RuleError
 from closedform.rules._rule import Rule
 
-MAX_BYTES = 2**20
+MAX_BYTES = 2**19
 """Largest rule file that is read; the ones people write are a few hundred bytes."""
 
 

@@ -13,17 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from closedform._names import unknown_name_message
+from closedform._document import Malformed, Name, read, shown
+from closedform._files import finite
 from closedform.errors import ExpressionError, RuleError
-from closedform.lang import LATE_NAMES, Expr, Program, latex, number_latex, parse, symbol_latex, to_text
-
-FORMAT = "closedform.rule/1"
-"""Of rules that need nothing newer."""
-LATE_FORMAT = "closedform.rule/2"
-"""Of rules that read the horizon or a tensor's shape, use matrix operators, or begin with other states than zero."""
-FORMATS = (FORMAT, LATE_FORMAT)
-_KEYS = ("format", "name", "lr", "constants", "init", "state", "where", "update", "provenance", "results")
-_REQUIRED = ("format", "name", "update")
+from closedform.lang import (
+    LATE_NAMES,
+    Expr,
+    Program,
+    latex,
+    nonfinite_constant,
+    number_latex,
+    parse,
+    symbol_latex,
+    to_text,
+)
+from closedform.rules._document import FORMAT, FORMATS, LATE_FORMAT, checked, parse_document
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Rule:
     results: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        try:
+            read(self.name, Name)
+        except Malformed as error:
+            raise RuleError(f"a rule's name {error}") from None
         if set(self.program.outputs) != {"update"}:
             raise RuleError(f'rule "{self.name}": a rule has exactly one output, "update"')
         if not isinstance(self.lr, (int, float)) or isinstance(self.lr, bool) or not math.isfinite(self.lr):
@@ -166,12 +174,12 @@ class Rule:
             "state": _texts(self.program.state),
             "where": _texts(self.program.where),
             "update": to_text(self.update),
-            "provenance": self.provenance,
+            "provenance": finite(self.provenance),
         }
         if not self.program.init:
             del document["init"]
         if self.results:
-            document["results"] = self.results
+            document["results"] = finite(self.results)
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -181,28 +189,29 @@ class Rule:
         Raises:
             RuleError: not JSON, another format version, or malformed; names the rule, the place and the cause.
         """
-        document = _load_object(text)
-        name = document.get("name")
-        if not isinstance(name, str) or not name or len(name) > 200:
-            raise RuleError('a rule needs a "name": a text of 1 to 200 characters')
-        place = f'rule "{name}"'
-        _check_keys(document, place)
-        sections = {key: _section(document, key, place) for key in ("constants", "init", "state", "where")}
-        for key in ("provenance", "results"):
-            if not isinstance(document.get(key, {}), dict):
-                raise RuleError(f'{place}, {key}: must be an object {{"name": ...}}')
+        return cls.from_document(parse_document(text))
+
+    @classmethod
+    def from_document(cls, document: Any) -> Rule:
+        """Read a rule file's content, parsed as JSON; it may stand in another document.
+
+        Raises:
+            RuleError: another format version, or malformed; names the rule, the place and the cause.
+        """
+        found = checked(document)
         rule = cls.parse(
-            name,
-            document["update"],
-            state=sections["state"],
-            where=sections["where"],
-            constants=sections["constants"],
-            init=sections["init"],
-            lr=document.get("lr", 1.0),
-            provenance=document.get("provenance", {}),
-            results=document.get("results", {}),
+            found["name"],
+            found["update"],
+            state=found["state"],
+            where=found["where"],
+            constants=found["constants"],
+            init=found["init"],
+            lr=found.get("lr", 1.0),
+            provenance=found.get("provenance", {}),
+            results=found.get("results", {}),
         )
-        _check_format(document["format"], rule.program, place)
+        _check_format(found["format"], rule.program, f'rule "{rule.name}"')
+        _check_finite(rule.program, f'rule "{rule.name}"')
         return rule
 
 
@@ -222,60 +231,20 @@ def _check_format(found: str, program: Program, place: str) -> None:
                     raise RuleError(f'{place}, {section} "{name}": this name is reserved in {LATE_FORMAT}')
 
 
+def _check_finite(program: Program, place: str) -> None:
+    """A file says no ``9**9**9**9*g``, which is infinite whatever g is."""
+    for section in ("init", "state", "where", "outputs"):
+        for name, expr in getattr(program, section).items():
+            if (part := nonfinite_constant(expr)) is not None:
+                where = name if section == "outputs" else f'{section} "{name}"'
+                raise RuleError(f"{place}, {where}: {shown(to_text(part))} is not finite")
+
+
 def _parse_at(place: str, text: str) -> Expr:
     try:
         return parse(text)
     except ExpressionError as error:
         raise ExpressionError(f"{place}: {error}") from None
-
-
-def _load_object(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RuleError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RuleError(f"not a rule file: invalid JSON ({str(error)[:120]})") from None
-    if not isinstance(document, dict):
-        raise RuleError(f"not a rule file: expected a JSON object, found {type(document).__name__}")
-    return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise RuleError(f"not a rule file: {key!r} appears twice in one object")
-        result[key] = value
-    return result
-
-
-def _refuse_constant(text: str) -> float:
-    raise RuleError(f"not a rule file: {text} is not a finite number")
-
-
-def _check_keys(document: Mapping[str, Any], place: str) -> None:
-    found = document.get("format")
-    if found not in FORMATS:
-        readable = " and ".join(map(repr, FORMATS))
-        raise RuleError(f"{place}: format {found!r} cannot be read; this version of closedform reads {readable}")
-    for key in _REQUIRED:
-        if key not in document:
-            raise RuleError(f'{place}: "{key}" is missing')
-    for key in document:
-        if key not in _KEYS:
-            raise RuleError(f"{place}: {unknown_name_message('entry', key, dict.fromkeys(_KEYS))}")
-
-
-def _section(document: Mapping[str, Any], key: str, place: str) -> dict[str, Any]:
-    section = document.get(key, {})
-    if not isinstance(section, dict):
-        raise RuleError(f"{place}, {key}: must be an object {{name: value}}, found {type(section).__name__}")
-    for name, value in section.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if key == "constants" and not (number and abs(value) <= 1e300):
-            raise RuleError(f'{place}, constant "{name}": must be a finite number, found {value!r}'[:300])
-    return section
 
 
 @dataclass

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from closedform._files import write_atomically
+from closedform._document import Count, Malformed, Many, Name, Text, Within, parse_json, read, shown
+from closedform._files import finite
+from closedform._tensors import read_tensors, write_tensors
 from closedform.errors import CheckpointError, ClosedFormError
 from closedform.lang import Program, parse, to_text
-from closedform.trajectories._columns import Column
+from closedform.trajectories._columns import MAX_LAG, Column
 from closedform.trajectories._trajectories import Trajectories
 
 FORMAT = "closedform.trajectories/1"
-MAX_BYTES = 4 * 2**30
-MAX_HEADER = 8 * 2**20
 _TENSORS = tuple(entry.name for entry in fields(Trajectories) if entry.type == "Tensor")
 
 
@@ -36,14 +33,14 @@ def save_trajectories(trajectories: Trajectories, path: str | Path) -> Path:
         OutputError: the folder cannot be written.
     """
     path = Path(path)
-    tensors = {name: getattr(trajectories, name).contiguous() for name in _TENSORS}
+    tensors = {name: getattr(trajectories, name) for name in _TENSORS}
     header = {
         "format": FORMAT,
         "columns": json.dumps([[column.feature, column.lag] for column in trajectories.columns]),
         "source": json.dumps(_program_document(trajectories.source)),
-        "provenance": json.dumps(dict(trajectories.provenance)),
+        "provenance": json.dumps(finite(dict(trajectories.provenance))),
     }
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    write_tensors(path, tensors, header)
     return path
 
 
@@ -54,66 +51,77 @@ def load_trajectories(path: str | Path) -> Trajectories:
         CheckpointError: the file is missing, too large, damaged, of another format version, or does not fit together.
     """
     path = Path(path)
-    _check_sizes(path)
+    tensors, header = read_tensors(path, "recording")
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a recording in the format {FORMAT!r} (it says {shown(header.get('format'))})"
+        )
+    missing = set(_TENSORS) - tensors.keys()
+    if missing:
+        raise CheckpointError(f"recording {path} lacks {', '.join(sorted(missing))}; record again")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                found = str(header.get("format"))[:60]
-                raise CheckpointError(f"{path} is not a recording in the format {FORMAT!r} (it says {found!r})")
-            missing = set(_TENSORS) - set(file.keys())
-            if missing:
-                raise CheckpointError(f"recording {path} lacks {', '.join(sorted(missing))}; record again")
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        return _assemble(tensors, header)
-    except CheckpointError:
-        raise
-    except ClosedFormError as error:
-        raise CheckpointError(f"recording {path}: {error}") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"recording {path} is damaged ({str(error)[:120]}); record again") from None
+        return _assemble({name: tensors[name] for name in _TENSORS}, header)
+    except (ClosedFormError, Malformed) as error:
+        raise CheckpointError(f"recording {path} is damaged: {error}; record again") from None
 
 
-def _check_sizes(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-    except OSError as error:
-        raise CheckpointError(f"cannot read recording {path}: {error.strerror or error}") from None
-    if size > MAX_BYTES:
-        raise CheckpointError(f"recording {path} has {size} bytes; the limit is {MAX_BYTES}")
-    if size < 8 or header > min(MAX_HEADER, size - 8):
-        raise CheckpointError(f"recording {path} is truncated or not a safetensors file; record again")
+_Formulas: TypeAlias = Annotated[Mapping[Name, Annotated[str, Text(20_000, 1)]], Many(1000)]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The program in the header: as in a rule file, with several outputs."""
+
+    constants: Annotated[Mapping[Name, Annotated[float, Within(-1e300, 1e300)]], Many(1000)]
+    state: _Formulas
+    where: _Formulas
+    outputs: _Formulas
+    init: _Formulas = field(default_factory=dict)
+
+    def program(self) -> Program:
+        sections = (self.state, self.where, self.outputs, self.init)
+        return Program(self.constants, *({name: parse(text) for name, text in one.items()} for one in sections))
+
+
+_Columns: TypeAlias = Annotated[tuple[tuple[Any, ...], ...], Many(10_000)]
+_PROVENANCE: dict[str, Any] = {
+    "tasks": tuple[Name, ...],
+    "episodes": tuple[Mapping[str, Any], ...],
+    "layers": tuple[Mapping[str, Any], ...],
+}
+"""Entries of the provenance that are relied on, if they are there."""
+_EPISODE: dict[str, Any] = {"number": Count, "task": Name}
+_LAYER: dict[str, Any] = {"task": Name, "name": Name, "shape": tuple[Count, ...]}
 
 
 def _assemble(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Trajectories:
-    columns = tuple(Column(str(feature), _whole(lag)) for feature, lag in json.loads(header["columns"]))
-    provenance = json.loads(header["provenance"])
-    if not isinstance(provenance, dict):
-        raise ValueError("the provenance is not an object")
-    for name, tensor in tensors.items():
-        if tensor.is_complex() or tensor.dtype == torch.bool:
-            raise ValueError(f"{name} has the type {tensor.dtype}")
-    source = _read_program(json.loads(header["source"]))
-    return Trajectories(columns=columns, source=source, provenance=provenance, **tensors)
+    parts = {name: parse_json(header.get(name, "null")) for name in ("columns", "provenance", "source")}
+    pairs: tuple[tuple[Any, ...], ...] = read(parts["columns"], _Columns, "columns")
+    columns = tuple(_column(pair, f"columns[{index}]") for index, pair in enumerate(pairs))
+    source: _Source = read(parts["source"], _Source, "source")
+    _check_provenance(read(parts["provenance"], Mapping[str, Any], "provenance"))
+    if not all(tensors["gradients"].shape):
+        raise Malformed("it holds no episode")
+    return Trajectories(columns=columns, source=source.program(), provenance=parts["provenance"], **tensors)
 
 
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"a lag must be a whole number, not {value!r}")
-    return value
+def _column(pair: tuple[Any, ...], place: str) -> Column:
+    if len(pair) != 2:
+        raise Malformed(f"{place}: must be a name and a lag")
+    return Column(read(pair[0], Name, place), read(pair[1], Annotated[int, Within(0, MAX_LAG)], place))
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    for key, kind in _PROVENANCE.items():
+        read(provenance.get(key, []), kind, f"provenance.{key}")
+    for key, described in (("episodes", _EPISODE), ("layers", _LAYER)):
+        for index, row in enumerate(provenance.get(key, [])):
+            for name, kind in described.items():
+                read(row.get(name), kind, f"provenance.{key}[{index}].{name}")
 
 
 def _program_document(program: Program) -> dict[str, dict[str, Any]]:
-    sections = {name: getattr(program, name) for name in ("state", "where", "outputs")}
+    names = ("state", "where", "outputs", *(["init"] if program.init else []))
+    sections = {name: getattr(program, name) for name in names}
     texts = {name: {key: to_text(expr) for key, expr in section.items()} for name, section in sections.items()}
     return {"constants": dict(program.constants), **texts}
-
-
-def _read_program(document: Any) -> Program:
-    sections = [
-        {str(key): parse(text) for key, text in document[name].items()} for name in ("state", "where", "outputs")
-    ]
-    constants = {str(key): float(value) for key, value in document["constants"].items()}
-    return Program(constants, *sections)

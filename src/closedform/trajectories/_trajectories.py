@@ -174,6 +174,10 @@ def _check_episodes(trajectories: Trajectories) -> None:
     if not bool(torch.isin(trajectories.episode, numbers).all()):
         raise DataError("some rows belong to an episode that was not recorded")
     steps = trajectories.step
+    for name in ("coordinate", "layer", "episodes", "episode_coordinates", "episode_layers"):
+        numbers = getattr(trajectories, name)
+        if numbers.numel() and int(numbers.min()) < 0:
+            raise DataError(f"{name} must not be negative")
     if len(steps) and not 1 <= int(steps.min()) <= int(steps.max()) <= shape[1]:
         raise DataError(f"rows' steps must lie between 1 and {shape[1]}")
 
