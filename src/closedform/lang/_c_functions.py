@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from closedform.lang._c_names import TYPES, Names, reductions
 from closedform.lang._inputs import SHAPE_INPUTS
-from closedform.lang._lowering import Node, Ring
+from closedform.lang._lowering import Ring
 from closedform.lang._program import Kind
 from closedform.lang._staging import Stage, stages
 
@@ -76,16 +76,20 @@ class Functions(Names):
 
     def reducing_pass(self, level: int) -> Iterator[str]:
         targets = reductions(self.plan, level)
-        roots = [self.plan.nodes[index].args[0] for index in targets]
+        handed = [index for index in self.work if self.plan.levels[index] == level]
+        roots = [self.plan.nodes[index].args[0] for index in (*targets, *handed)]
         names = ", ".join(f"r{place}" for place in range(len(targets)))
-        yield from self.opening(f"cf_pass_{level}", roots, writes=False)
-        yield f"    double {', '.join(f'r{place} = 0' for place in range(len(targets)))};"
-        yield f'    _Pragma("omp simd reduction(+:{names})")'
+        yield from self.opening(f"cf_pass_{level}", roots, writes=False, handed=handed)
+        yield from (f"    double r{place} = 0;" for place in range(len(targets)))
+        yield f'    _Pragma("omp simd{f" reduction(+:{names})" if targets else ""}")'
         yield "    for (int64_t i = 0; i < count; i++) {"
         yield from self.body(self.elementwise(roots))
-        for place, (index, root) in enumerate(zip(targets, roots, strict=True)):
-            yield f"        const double a{place} = {self.operand(root)};"
-            yield f"        r{place} += {_SUMMAND[self.plan.nodes[index].op].format(f'a{place}')};"
+        for place, index in enumerate(targets):
+            node = self.plan.nodes[index]
+            yield f"        const double a{place} = {self.operand(node.args[0])};"
+            yield f"        r{place} += {_SUMMAND[node.op].format(f'a{place}')};"
+        for index in handed:
+            yield f"        o{self.work[index]}[i] = {self.operand(self.plan.nodes[index].args[0])};"
         yield "    }"
         for place in range(len(targets)):
             yield f"    c->sums[chunk * CF_SUMS + {place}] = r{place};"
@@ -142,7 +146,8 @@ class Functions(Names):
         yield "            const cf_real kept = decay != 0 ? decay * old : 0;"
         yield f"            w[i] = {self.stored(f'old + (lr * {self.operand(update)} - kept)', self.storage.param)};"
 
-    def opening(self, name: str, roots: list[int], *, writes: bool) -> Iterator[str]:
+    def opening(self, name: str, roots: list[int], *, writes: bool, handed: Iterable[int] = ()) -> Iterator[str]:
+        """The signature, and pointers to what a pass reads and writes; ``handed``: matrix operators to write for."""
         yield (
             f"static void {name}(const cf_call *c, const double *u, int64_t tensor, int64_t chunk, "
             "int64_t begin, int64_t count) {"
@@ -157,6 +162,10 @@ class Functions(Names):
         for ring, lag in self.buffers(roots, writes=writes):
             start = f"({state} *){self.slot(ring, lag, 'tensor')} + begin"
             yield f"    {const}{state} *restrict {self.pointer(ring, lag)} = {start};"
+        for index, place in self.work.items():
+            if index in handed or index in self.elementwise(roots):
+                start = f"(cf_real *)cf_slot(c, tensor, {self.slots + place}) + begin"
+                yield f"    {'' if index in handed else 'const '}cf_real *restrict o{place} = {start};"
         for index in self.fixed(roots):
             yield f"    const cf_real n{index} = (cf_real){self.place(index)};"
 
@@ -175,9 +184,12 @@ class Functions(Names):
         for index in incoming:
             yield f"            const cf_real n{index} = x{index}[i - start];"
         for index in nodes:
-            yield f"            const cf_real n{index} = {self.element(self.plan.nodes[index])};"
+            yield f"            const cf_real n{index} = {self.element(index)};"
 
-    def element(self, node: Node) -> str:
+    def element(self, index: int) -> str:
+        node = self.plan.nodes[index]
+        if index in self.work:
+            return f"o{self.work[index]}[i]"
         if node.op == "input":
             stored = self.storage.param if node.name == "w" else self.storage.grad
             value = self.loaded(f"{node.name}[i]", stored)

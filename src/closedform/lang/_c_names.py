@@ -40,7 +40,8 @@ class Names:
     """What each value of a plan is called where, and how buffers are read and written.
 
     Elementwise values are locals ``n7`` of a loop; uniform ones are ``u[3]``, those of one tensor ``s[2]``, in double,
-    until a pass takes them over as ``n7`` too. Buffers are pointers ``b0``, ``b1``, ...
+    until a pass takes them over as ``n7`` too. Buffers are pointers ``b0``, ``b1``, ... Results of matrix operators, which
+    the caller computes between two passes, are read from work buffers ``o0``, ``o1``, ...
     """
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
@@ -54,6 +55,7 @@ class Names:
             self.base[ring.name] = slots
             slots += ring.depth
         self.slots = slots
+        self.work = {index: place for place, index in enumerate(matrix_nodes(plan))}
 
     def _places(self, kind: Kind) -> dict[int, int]:
         own = (
@@ -65,16 +67,16 @@ class Names:
 
     def elementwise(self, roots: list[int]) -> list[int]:
         kinds = self.plan.kinds
-        return [
-            index
-            for index in self.plan.needed(roots, lambda index: kinds[index] is not Kind.ELEMENTWISE)
-            if kinds[index] is Kind.ELEMENTWISE
-        ]
+        return [index for index in self.plan.needed(roots, self.ready) if kinds[index] is Kind.ELEMENTWISE]
 
     def fixed(self, roots: list[int]) -> list[int]:
         """Uniform and per-tensor values that a pass uses, literals aside."""
-        used: Iterable[int] = self.plan.needed(roots, lambda index: self.plan.kinds[index] is not Kind.ELEMENTWISE)
+        used: Iterable[int] = self.plan.needed(roots, self.ready)
         return [index for index in used if index in self.uniform or index in self.scalar]
+
+    def ready(self, index: int) -> bool:
+        """Whether a pass finds the value computed."""
+        return self.plan.kinds[index] is not Kind.ELEMENTWISE or index in self.work
 
     def call(self, node: Node, operands: Callable[[int], str]) -> str:
         template = _TEMPLATES.get(node.op) or OPERATORS[node.op].c
@@ -113,11 +115,18 @@ class Names:
 
 
 def reductions(plan: Plan, level: int) -> list[int]:
+    """Nodes of a level that are sums over a tensor."""
     return [
         index
         for index, node in enumerate(plan.nodes)
-        if plan.levels[index] == level and node.op in OPERATORS and OPERATORS[node.op].reduces
+        if plan.levels[index] == level and node.op in OPERATORS and OPERATORS[node.op].over == "tensor"
     ]
+
+
+def matrix_nodes(plan: Plan) -> list[int]:
+    """Nodes that are matrix operators, in order of levels."""
+    found = [index for index, node in enumerate(plan.nodes) if node.op in OPERATORS and OPERATORS[node.op].late]
+    return sorted(found, key=lambda index: plan.levels[index])
 
 
 def literal(value: float, real: str) -> str:

@@ -8,18 +8,22 @@ A step runs in passes. Reductions (``mean rms norm``) need a pass each that only
 
     uniform values (double)  ->  [reducing pass  ->  one number a tensor (double)] ...  ->  storing pass
 
+Matrix operators are the caller's: a pass leaves their arguments in work buffers, ``cf_step`` returns, the caller puts the
+results there, and calls the next stage.
+
 Elementwise values are computed in float, or in double for float64 parameters. bfloat16 is widened on loading; on
 storing, parameters are rounded to nearest and states, if asked for, stochastically.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from closedform.lang._c_functions import CHUNK, Functions
-from closedform.lang._c_names import TYPES, Storage, reductions
+from closedform.lang._c_names import TYPES, Storage, matrix_nodes, reductions
 from closedform.lang._lowering import Plan
 from closedform.lang._program import Kind
 
@@ -34,29 +38,37 @@ class Layout:
         slots: Memory buffers a tensor.
         scalars: Doubles of work space a tensor.
         sums: Doubles of work space a chunk.
+        handed: For each stage but the last, the work buffers whose contents the caller must replace; a tensor's slots
+            end with those of work buffers, in this order.
     """
 
     slots: int
     scalars: int
     sums: int
+    handed: tuple[tuple[int, ...], ...] = ()
 
 
 def layout(plan: Plan) -> Layout:
     """The layout that `c_source` of the same plan expects."""
     scalars = sum(kind is Kind.PER_TENSOR for kind in plan.kinds)
     sums = max((len(reductions(plan, level)) for level in range(1, _depth(plan) + 1)), default=0)
-    return Layout(sum(ring.depth for ring in plan.rings), scalars, sums)
+    buffers, works = sum(ring.depth for ring in plan.rings), matrix_nodes(plan)
+    by_level = [
+        tuple(place for place, index in enumerate(works) if plan.levels[index] == level)
+        for level in range(1, _depth(plan) + 1)
+    ]
+    return Layout(buffers + len(works), scalars, sums, tuple(filter(None, by_level)))
 
 
 def c_source(plan: Plan, storage: Storage) -> str:
-    """C source of ``int cf_step(const cf_call *)`` for a plan with the one output ``update``."""
+    """C source of ``int cf_step(const cf_call *)`` for a plan with the one output ``update``.
+
+    The plan has no matrix operators but those whose result is a matrix (`Layout` says what the caller does for them).
+    """
     functions = Functions(plan, storage)
     before, after = _driver()
     levels = range(_depth(plan) + 1)
-    scalars = [f"    cf_each(c, u, cf_scalars_{level});\n" if functions.scalar else "" for level in levels]
-    passes = "".join(f"    cf_run(c, u, cf_pass_{level});\n{scalars[level]}" for level in levels[1:])
     keeps = any(ring.kind is not Kind.ELEMENTWISE for ring in plan.rings)
-    keep = "    cf_each(c, u, cf_keep);\n" if keeps else ""
     return "\n".join(
         [
             math_header(),
@@ -67,11 +79,28 @@ def c_source(plan: Plan, storage: Storage) -> str:
             *(line for level in levels[1:] for line in functions.reducing_pass(level)),
             *functions.storing_pass(),
             *(functions.keep() if keeps else ()),
-            "static void cf_passes(const cf_call *c, const double *u) {",
-            f"{scalars[0]}{passes}    cf_run(c, u, cf_store);\n{keep}}}\n",
+            *_passes(functions, levels, keeps=keeps),
             after,
         ]
     )
+
+
+def _passes(functions: Functions, levels: range, *, keeps: bool) -> Iterator[str]:
+    """The order of passes; a stage ends where the caller has something to do."""
+    stage = 0
+    yield "static void cf_passes(const cf_call *c, const double *u) {\n    switch (c->stage) {\n    case 0:"
+    for level in levels:
+        if level > 0:
+            yield f"        cf_run(c, u, cf_pass_{level});"
+            if any(functions.plan.levels[index] == level for index in functions.work):
+                stage += 1
+                yield f"        break;\n    case {stage}:"
+        if functions.scalar:
+            yield f"        cf_each(c, u, cf_scalars_{level});"
+    yield "        cf_run(c, u, cf_store);"
+    if keeps:
+        yield "        cf_each(c, u, cf_keep);"
+    yield "    }\n}\n"
 
 
 def _definitions(functions: Functions, shape: Layout) -> str:

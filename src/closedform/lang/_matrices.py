@@ -65,8 +65,10 @@ def newton_schulz(x: Tensor) -> Tensor:
     tall = x.shape[-2] > x.shape[-1]
     y = x.mT if tall else x
     y = y / (torch.linalg.vector_norm(y, dim=(-2, -1), keepdim=True) + NORM_FLOOR)
+    shape = y.shape
+    y = y.reshape(math.prod(shape[:-2]), *shape[-2:])
     for _ in range(ITERATIONS):
-        gram = y @ y.mT
-        y = a * y + (b * gram + c * (gram @ gram)) @ y
-    result: Tensor = y.mT if tall else y
-    return result
+        gram = torch.bmm(y, y.mT)
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+    y = y.reshape(shape)
+    return y.mT if tall else y

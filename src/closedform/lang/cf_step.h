@@ -11,7 +11,7 @@ typedef struct {
     const int64_t *first;  /* [tensors + 1] number of the tensor's first chunk; the last is the number of chunks */
     void *const *params;   /* [tensors] */
     void *const *grads;    /* [tensors] */
-    void *const *memory;   /* [tensors][CF_SLOTS] rings one after the other, each from lag 1 to its depth */
+    void *const *memory;   /* [tensors][CF_SLOTS] rings one after the other, each from lag 1 to its depth; work buffers */
     double *scalars;       /* [tensors][CF_SCALARS] work space */
     double *sums;          /* [chunks][CF_SUMS] work space */
     const double *shapes;  /* [tensors][4] numel, ndim, fan_in, fan_out, if the program reads one of them */
@@ -19,6 +19,7 @@ typedef struct {
     double lr, weight_decay;
     double sign;           /* of the gradient: -1 maximises */
     uint64_t seed;         /* of stochastic rounding; another one every step */
+    int64_t stage;         /* from 0: a step with matrix operators is several calls */
     int64_t threads;
     void (*parallel)(void (*)(void *), void *, unsigned, unsigned); /* GOMP_parallel */
 } cf_call;

@@ -23,6 +23,7 @@ from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
 from closedform.lang._lowering import lower
 from closedform.optim._native_build import NativeUnavailable, load
 from closedform.optim._surgery import Look, lay_out_like, look
+from closedform.optim._work_buffers import WorkBuffers
 
 ALONE = 1 << 15
 """A step over fewer elements stays on the calling thread: waking another one costs more than it saves."""
@@ -50,6 +51,7 @@ class _Call(ctypes.Structure):
         ("weight_decay", ctypes.c_double),
         ("sign", ctypes.c_double),
         ("seed", ctypes.c_uint64),
+        ("stage", ctypes.c_int64),
         ("threads", ctypes.c_int64),
         ("parallel", ctypes.c_void_p),
     )
@@ -80,20 +82,20 @@ class Kernel:
         for dtype in (self.param, self.grad, self.state):
             if dtype not in DTYPES:
                 raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
-        if program.matrix_operators:
-            raise NativeUnavailable("the rule looks at rows, columns or whole matrices")
+        if program.matrix_operators - {"orthogonalise"}:
+            raise NativeUnavailable("the rule looks at rows and columns")
         plan = lower(program)
         if len(plan.nodes) > LARGEST_PLAN:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
         storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
         self.layout = layout(plan)
-        self.reduces = self.layout.sums > 0
+        self.reduces = self.layout.sums > 0 or bool(self.layout.handed)
         self.needs_shapes = program.merged.needs_shapes
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
-        real = torch.float64 if self.param is torch.float64 else torch.float32
-        types = {Kind.UNIFORM: torch.float64, Kind.PER_TENSOR: real, Kind.ELEMENTWISE: self.state}
+        self.real = torch.float64 if self.param is torch.float64 else torch.float32
+        types = {Kind.UNIFORM: torch.float64, Kind.PER_TENSOR: self.real, Kind.ELEMENTWISE: self.state}
         self.types = {key: (ring.kind, types[ring.kind]) for ring in plan.rings for key in ring.keys}
         self._library = load(c_source(plan, storage))  # keeps the code mapped
         self.function = self._library.cf_step
@@ -111,6 +113,7 @@ class _Bound:
         elements: Of all parameters.
         shapes: Whole shapes of the parameters, if the program reads them.
         arrays: Fields of the call.
+        work: For each stage but the last, what is to be done before the next.
     """
 
     seen: Look
@@ -119,6 +122,7 @@ class _Bound:
     elements: int
     shapes: list[tuple[int, ...]]
     arrays: dict[str, ctypes.Array[Any]]
+    work: list[list[WorkBuffers]]
 
 
 class Batch:
@@ -183,7 +187,13 @@ class Batch:
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
         call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
+        call.stage = 0
         self.kernel.function(self._argument)
+        for handed in bound.work:
+            for buffers in handed:
+                buffers.orthogonalise()
+            call.stage += 1
+            self.kernel.function(self._argument)
         if self.kernel.deep_rings:
             for memory in memories:
                 rotate(memory, self.kernel.deep_rings)
@@ -203,12 +213,18 @@ class Batch:
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
         first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
+        work = [[WorkBuffers(params, self.kernel.real) for _ in handed] for handed in shape.handed]
+        own = iter(addresses[count:])
+        columns = [[next(own) for _ in self.kernel.keys] for _ in params]
+        for buffers in chain(*work):
+            for column, address in zip(columns, buffers.addresses, strict=True):
+                column.append(address)
         arrays: dict[str, ctypes.Array[Any]] = {
             "sizes": (ctypes.c_int64 * count)(*sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
             "params": (ctypes.c_void_p * count)(*addresses[:count]),
             "grads": (ctypes.c_void_p * count)(),
-            "memory": (ctypes.c_void_p * (count * shape.slots))(*addresses[count:]),
+            "memory": (ctypes.c_void_p * (count * shape.slots))(*chain(*columns)),
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
             "sums": (ctypes.c_double * (first[-1] * shape.sums))(),
             "shapes": (ctypes.c_double * (len(shapes) * len(SHAPE_INPUTS)))(*chain(*map(shape_values, shapes))),
@@ -217,7 +233,7 @@ class Batch:
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
         fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
-        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays)
+        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays, work)
         return self._bound
 
     def _check(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> None:

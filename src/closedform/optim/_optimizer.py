@@ -94,9 +94,8 @@ class RuleOptimizer(Optimizer):
         self._overran: set[int] = set()
         self._together: dict[Tensor, Hashable] = {}
         defaults = {
-            "rule": None
-            if rule is None
-            else load_rule(rule).to_json(),  # text, so that a state_dict loads under weights_only=True
+            # text, so that a state_dict loads under weights_only=True
+            "rule": None if rule is None else load_rule(rule).to_json(),
             "lr": lr,
             "weight_decay": weight_decay,
             "maximize": maximize,
