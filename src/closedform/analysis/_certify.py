@@ -166,8 +166,7 @@ def _degree(program: Program, name: str) -> Certificate:
     claim = f"degree of scale in {name}"
     proved = degrees(program, {name: 1.0})["update"]
     if proved is not None:
-        power = 0.0 if proved.power is None else proved.power
-        return Certificate(claim, power, PROOF, ", ".join(sorted(proved.but_for)))
+        return Certificate(claim, proved.power or 0.0, PROOF, ", ".join(sorted(proved.but_for)))
     gradients, w = _tried(), _parameters()
     plain = run(program, gradients, w)
     powers = []

@@ -53,7 +53,7 @@ def side_by_side(memory: Memory, count: int) -> Memory:
 
 
 def histories(shape: tuple[int, ...], steps: int, seed: int = 0) -> dict[str, Tensor]:
-    """Gradients [steps, *shape], unlike each other: random, heavy-tailed, sparse, one after nothing, constant, and growing."""
+    """Gradients [steps, *shape] that differ much: random, heavy-tailed, sparse, one at the end, constant, growing."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn((steps, *shape), generator=generator, dtype=torch.float64)
     there = torch.rand((steps, *shape), generator=generator, dtype=torch.float64) < 0.05

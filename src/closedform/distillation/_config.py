@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from closedform._names import unknown_name_message
 from closedform._options import check_count, check_number, check_share
+from closedform.distillation._symmetries import AUTO, CHOICES
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import OPERATORS
 
@@ -55,6 +56,9 @@ class DistillConfig:
         threads: Threads of the search; the result does not depend on them.
         restarts: Searches, with the seeds ``seed``, ``seed + 1``, ...; their halls are merged into one.
         split_seed: Chooses the held-out episodes; None: ``seed`` does.
+        symmetries: What rules must keep to: ``"odd"`` (updates change sign with gradient and parameter),
+            ``"scale-free"`` (they do not depend on the gradient's unit), ``"both"``, ``"none"``, or ``"auto"``: what
+            the recorded optimizer is found to keep to. Tables of data have none.
 
     Raises:
         OptionError: a value makes no sense.
@@ -76,6 +80,7 @@ class DistillConfig:
     threads: int = min(2, os.cpu_count() or 1)
     restarts: int = 1
     split_seed: int | None = None
+    symmetries: str = AUTO
 
     def __post_init__(self) -> None:
         if self.time_limit != math.inf:
@@ -90,6 +95,8 @@ class DistillConfig:
                 raise OptionError(f"{name} must be a tuple, not {getattr(self, name)!r}")
         for decay in self.decays:
             check_share("each of decays", decay)
+        if self.symmetries not in CHOICES:
+            raise OptionError(f"symmetries must be one of {', '.join(CHOICES)}, not {self.symmetries!r}")
         if not self.operators:
             raise OptionError("operators names none: equations need at least one, such as add and mul")
         for name in self.operators:

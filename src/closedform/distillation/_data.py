@@ -18,9 +18,10 @@ from closedform.distillation._averages import Inputs, run_average, start_share
 from closedform.distillation._candidate import Average, Candidate, lag_name
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT
+from closedform.distillation._symmetries import AUTO, NONE, Symmetries, averages_of, decide
 from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, names, walk
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, names, walk
 from closedform.trajectories import Column, Trajectories, run_source
 from closedform.trajectories._trajectories import ROW_LABELS
 
@@ -28,6 +29,8 @@ MIN_ROWS = 20
 """Fewer rows than this cannot hold out any and say something about a fit."""
 MAX_ROWS = 100_000
 """More rows than this are thinned out: the constants of an equation do not get better, only slower."""
+SYMMETRY_ROWS = 5000
+"""Training and held-out rows, each, that symmetries are measured on."""
 KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
@@ -153,6 +156,7 @@ class Data:
         held_out: In words, what was held out.
         recurrent: True if averages can be computed: the episodes are there.
         notes: What was left out and why, one line each.
+        symmetries: What candidates must keep to.
         exact: 1 - R^2 that rounding of the updates alone may cause.
     """
 
@@ -163,6 +167,7 @@ class Data:
     held_out: str
     recurrent: bool
     notes: tuple[str, ...]
+    symmetries: Symmetries
     exact: float = EXACT
 
     def predict(self, candidate: Candidate, part: Part) -> Tensor:
@@ -221,7 +226,34 @@ def prepare(trajectories: Trajectories, config: DistillConfig, exact: float = EX
     train, test, held_out = _hold_out(trajectories, finite, config)
     columns = _distinct(columns, trajectories, train, notes)
     parts = (Part(trajectories, columns, train), Part(trajectories, columns, test))
-    return Data(trajectories, columns, *parts, held_out, _recurrent(trajectories), tuple(notes), exact)
+    recurrent = _recurrent(trajectories)
+    kept = _symmetries(trajectories, columns, parts, recurrent, config)
+    return Data(trajectories, columns, *parts, held_out, recurrent, tuple(notes), kept, exact)
+
+
+def _symmetries(
+    trajectories: Trajectories,
+    columns: Sequence[Column],
+    parts: tuple[Part, Part],
+    recurrent: bool,
+    config: DistillConfig,
+) -> Symmetries:
+    """What candidates must keep to: measured on the columns and on averages of those that turn with the gradient."""
+    plain = Symmetries(trajectories.source)
+    if not trajectories.gradients.numel():
+        if config.symmetries not in (NONE, AUTO):
+            raise DistillationError(f"symmetries={config.symmetries!r} needs a recording: a table of data has none")
+        return plain
+    parities = plain.forms.signals
+    turning = [column.feature for column in columns if column.lag == 0 and parities[column.feature] is Parity.ODD]
+    averages = averages_of(turning) if recurrent else []
+    rows = [subset(part, SYMMETRY_ROWS, config.seed) for part in parts]
+    values = [torch.cat([p.columns[c.name][r] for p, r in zip(parts, rows, strict=True)]) for c in columns]
+    values += [torch.cat([p.average(a)[r] for p, r in zip(parts, rows, strict=True)]) for a in averages]
+    odd = [parities[column.feature] is Parity.ODD for column in columns] + [True] * len(averages)
+    y = torch.cat([part.y[chosen] for part, chosen in zip(parts, rows, strict=True)])
+    train = torch.arange(len(y)) < len(rows[0])
+    return decide(config.symmetries, trajectories.source, values, odd, y, train, config.seed)
 
 
 def subset(part: Part, count: int, seed: int) -> Tensor:

@@ -35,7 +35,7 @@ from closedform.distillation._pysr import PySRBackend
 from closedform.distillation._restarts import restarted
 from closedform.distillation._stages import FITTED, STAGES, bound_of
 from closedform.errors import RuleError
-from closedform.lang import Expr, Symbol, names, rename, to_text, transform
+from closedform.lang import Expr, Parity, Symbol, names, rename, to_text, transform
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
 
@@ -228,9 +228,25 @@ class _Distillation:
             recurrences = {name: value for owner in owners for name, value in owner.recurrences.items()}
             return Candidate(expr, averages, recurrences, engine.name).live
 
-        for found in engine.search(values, self.data.train.y[rows].numpy(), self.config, self.until(SEARCH_UNTIL)):
+        y = self.data.train.y[rows].numpy()
+        if self.data.symmetries.odd:
+            values, y = self.mirrored(values, y, states)
+        for found in engine.search(values, y, self.config, self.until(SEARCH_UNTIL)):
             self.pool.add(whole(expr) for expr in found.front)
             self.report(engine.name, found.generation)
+
+    def mirrored(
+        self, values: Mapping[str, np.ndarray], y: np.ndarray, states: Mapping[str, Candidate]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Every second row, and the same turned: the engine is drawn to odd equations."""
+        known = dict(self.data.symmetries.forms.signals)
+        for label, owner in states.items():
+            known[label] = self.data.symmetries.forms.known(owner)[label]
+        known |= {column.name: known[column.feature] for column in self.data.columns}
+        signs = {name: -1.0 if known[name] is Parity.ODD else 1.0 for name in values}
+        return {name: np.concatenate([x[::2], signs[name] * x[::2]]) for name, x in values.items()}, np.concatenate(
+            [y[::2], -y[::2]]
+        )
 
     def chosen_states(self) -> dict[str, Candidate]:
         """Averages and states of the front's candidates, the best one's first; with the candidate that has them."""
@@ -259,6 +275,7 @@ class _Distillation:
             "held_out": self.data.held_out,
             "rows": {"train": len(self.data.train.y), "held_out": len(self.data.test.y)},
             "exact": self.data.exact,
+            "symmetries": self.data.symmetries.to_dict(),
             "notes": [*self.data.notes, *self.notes],
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},

@@ -25,7 +25,7 @@ from closedform.distillation._candidate import Average, Candidate, nodes
 from closedform.distillation._constants import reductions, refine
 from closedform.distillation._data import Data
 from closedform.distillation._tidy import tidy
-from closedform.lang import Expr, Lag, Number, Symbol, apply
+from closedform.lang import Expr, Lag, Number, Parity, Symbol, apply, parity
 from closedform.trajectories import Column
 
 MAX_SIGNALS = 4
@@ -72,7 +72,8 @@ def gated(data: Data, states: int, bound: float | None, seed: int, deadline: flo
 
 def _fit_and_slim(start: Start, starts: int, data: Data, seed: int, deadline: float) -> Iterator[Candidate]:
     generator = torch.Generator().manual_seed(seed)
-    drawn = [start(generator) for _ in range(starts)]
+    kept = (data.symmetries.keep(start(generator)) for _ in range(starts))
+    drawn = [candidate for candidate in kept if candidate is not None]
     fitted = [refine(candidate, data, FIRST_STEPS, FIT_ROWS) for candidate in drawn if time.monotonic() < deadline]
     if not fitted:
         return
@@ -101,7 +102,10 @@ def _cheapest_reduction(candidate: Candidate, data: Data) -> Candidate | None:
     for label, expr in {"": candidate.expr, **candidate.recurrences}.items():
         for shorter in reductions(expr):
             recurrences = {**candidate.recurrences, label: shorter} if label else candidate.recurrences
-            option = replace(candidate, expr=candidate.expr if label else shorter, recurrences=recurrences).live
+            changed = replace(candidate, expr=candidate.expr if label else shorter, recurrences=recurrences).live
+            option = data.symmetries.keep(changed)
+            if option is None:
+                continue
             saved = price - _price(option)
             if saved > 0 and option.coherent:
                 options.append(((data.error(option, data.train) - error) / saved, len(options), option))
@@ -134,8 +138,15 @@ def _units_start(data: Data, count: int, recurrent: bool, generator: torch.Gener
     columns = _signals(data)
     decays = UNIT_DECAYS if recurrent else ()
     averages = {entry.label: entry for column in columns for entry in (Average(column.feature, d) for d in decays)}
-    values = {column.expr: data.train.columns[column.name] for column in columns}
+    values: dict[Expr, torch.Tensor] = {column.expr: data.train.columns[column.name] for column in columns}
     values |= {Symbol(label): data.train.average(average) for label, average in averages.items()}
+    if data.symmetries.odd:
+        forms = data.symmetries.forms
+        known = forms.known(Candidate(Number(0), averages))
+        signs = {expr: parity(expr, known) for expr in values}
+        odd, even = ([expr for expr in values if signs[expr] is sign] for sign in (Parity.ODD, Parity.EVEN))
+        values |= {apply("mul", x, factor): values[x] * values[factor] for factor in even for x in odd}
+        values = {expr: value for expr, value in values.items() if expr not in even}
     scales = [1 / max(float(value.std()), 1e-300) for value in values.values()]
     total: list[Expr] = [Number(0.01 * data.scale)]
     for _ in range(count):

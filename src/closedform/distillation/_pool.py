@@ -51,6 +51,7 @@ class Pool:
         most = math.inf if self.config.max_state_cost is None else self.config.max_state_cost
         for proposed in candidates:
             candidate = self._usable(replace(proposed, expr=tidy(proposed.expr)).live)
+            candidate = None if candidate is None else self.data.symmetries.keep(candidate)
             if candidate is None or candidate in self.scores:
                 continue
             error, cost = self.data.error(candidate, self.data.train), self._cost(candidate)

@@ -28,6 +28,7 @@ from closedform.distillation._terms import (
     column_terms,
     function_terms,
     matrix,
+    product_terms,
     ratio_terms,
     with_expr,
 )
@@ -55,6 +56,8 @@ def sparse(data: Data, config: DistillConfig) -> Iterator[Candidate]:
 def additive(data: Data, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of functions of single columns and of lags."""
     terms = function_terms(data, config.operators, FUNCTION_COLUMNS)
+    if data.symmetries.odd:
+        terms += product_terms(data, column_terms(data))
     yield from _sums(terms, data, config, "additive")
 
 
@@ -85,7 +88,8 @@ def bound_of(data: Data) -> float:
 
 
 def _rich_terms(data: Data, config: DistillConfig) -> list[Term]:
-    return column_terms(data) + bounded_terms(data) + average_terms(data, config.decays)
+    terms = column_terms(data) + bounded_terms(data) + average_terms(data, config.decays)
+    return terms + product_terms(data, terms) if data.symmetries.odd else terms
 
 
 def _sums(
@@ -102,6 +106,7 @@ def _sums(
 
 
 def _finite(terms: Sequence[Term], data: Data, rows: Tensor) -> tuple[list[Term], Tensor]:
+    terms = [term for term in terms if data.symmetries.keep(Candidate(term.expr, term.averages)) is not None]
     values = matrix(terms, data.train, rows)
     finite = torch.isfinite(values).all(dim=0)
     return [term for term, good in zip(terms, finite.tolist(), strict=True) if good], values[:, finite]

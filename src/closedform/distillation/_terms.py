@@ -19,7 +19,7 @@ from torch import Tensor
 
 from closedform.distillation._candidate import Average, Candidate
 from closedform.distillation._data import Data, Part, at_rows
-from closedform.lang import Expr, Lag, Number, Symbol, apply
+from closedform.lang import Expr, Lag, Number, Parity, Symbol, apply, parity
 
 WIDTHS = (0.5, 1.5)
 """Widths gamma of gamma*tanh(x/gamma), in standard deviations of x."""
@@ -31,6 +31,8 @@ FLOORS = (1e-8, 1e-3)
 """Floors eps of x/(sqrt(v) + eps): Adam's, and one in units of the root mean of v."""
 MAX_RATIOS = 1000
 """Ratios that are looked at, of the first columns: a table may have many that are never negative."""
+MAX_EVEN = 4
+"""Even columns that odd terms are multiplied with."""
 AVERAGED = (None, "cube", "abs")
 """What moving averages are taken of: the signal itself, its cube (rare large values), its size."""
 
@@ -96,6 +98,16 @@ def _ratios(expr: Expr, name: str, data: Data) -> Iterator[Expr]:
         for floor in FLOORS:
             eps = floor if floor == FLOORS[0] else floor * float(values.mean().sqrt())
             yield apply("div", expr, apply("add", apply("sqrt", other.expr), Number(eps)))
+
+
+def product_terms(data: Data, terms: Sequence[Term]) -> list[Term]:
+    """Odd terms times even columns: how what does not turn with the gradient can matter to an odd update."""
+    forms = data.symmetries.forms
+    known = [forms.known(Candidate(term.expr, term.averages)) for term in terms]
+    odd = [term for term, names in zip(terms, known, strict=True) if parity(term.expr, names) is Parity.ODD]
+    even = [column.expr for column in data.columns if parity(column.expr, forms.signals) is Parity.EVEN]
+    products = (Term(apply("mul", term.expr, factor), term.averages) for factor in even[:MAX_EVEN] for term in odd)
+    return list(itertools.islice(products, MAX_RATIOS))
 
 
 def matrix(terms: Sequence[Term], part: Part, rows: Tensor) -> Tensor:

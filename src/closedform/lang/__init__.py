@@ -47,7 +47,7 @@ from closedform.lang._latex import latex, number_latex, symbol_latex
 from closedform.lang._matrices import matrix_shape, newton_schulz
 from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
-from closedform.lang._parity import Parity, parities
+from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
@@ -98,6 +98,7 @@ __all__ = [
     "number_latex",
     "number_text",
     "parities",
+    "parity",
     "parse",
     "reduce_whole",
     "rename",

@@ -41,7 +41,7 @@ class Domain(Generic[V]):
         if isinstance(expr, Number):
             return self.number(expr.value) if expr.value else self.zero
         if not isinstance(expr, Apply):
-            return known[expr.name]
+            return known.get(expr.name)
         args = [self.value(arg, known) for arg in expr.args]
         row = self.rows.get(expr.op)
         return row(expr, args, lambda part: self.value(part, known)) if row else None

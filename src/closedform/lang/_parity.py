@@ -34,9 +34,17 @@ def parities(program: Program, odd: Collection[str] = ("g",), zero: Collection[s
     """
     inputs = {name: Parity.ODD if name in odd else Parity.EVEN for name in (*INPUTS, *LATE_INPUTS)}
     program = folded(program)
-    clipped = {name: _clipped(not_negative(program)) for name in ("clip", "min", "max")}
-    domain = Domain(_P.ZERO, lambda _: _P.EVEN, _same_parity, _ROWS | clipped)
-    return fixed_point(program, inputs | dict.fromkeys(zero, Parity.ZERO), domain)
+    return fixed_point(program, inputs | dict.fromkeys(zero, Parity.ZERO), _domain(not_negative(program)))
+
+
+def parity(expr: Expr, known: Mapping[str, Parity | None]) -> Parity | None:
+    """That of one expression with its numbers put in, given those of its names; a lagged name is as the name is."""
+    return _domain({}).value(expr, known)
+
+
+def _domain(signs: Mapping[str, bool | None]) -> Domain[Parity]:
+    clipped = dict.fromkeys(("clip", "min", "max"), _clipped(signs))
+    return Domain(_P.ZERO, lambda _: _P.EVEN, _same_parity, _ROWS | clipped)
 
 
 # Rows take (expression, parities of its arguments, what tells the parity of an expression).
