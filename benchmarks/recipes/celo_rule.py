@@ -6,9 +6,10 @@
 celo's update is a schedule, times the size of the parameter tensor, times a direction of root mean square 1. The first
 two are formulas already, so they go into the rule as they are, with the numbers that were meta-trained; only the
 direction is a network, and only the direction is distilled. It is recorded over whole tensors, at work on tasks like
-those it was meta-trained on, beside its features, each divided by its root mean square over the tensor. Equations that
-are not odd in the features are left out. What remains is tried as a rule on tasks larger and longer than those
-recorded; the smallest whose losses are within 2 % of the best one's, in the geometric mean, is kept.
+those it was meta-trained on, beside its features, each divided by its root mean square over the tensor. Intercepts are
+dropped, and equations that are not odd in the features are left out. What remains is tried as a rule on tasks larger
+and longer than those recorded; the smallest whose losses are within 2 % of the best one's, in the geometric mean, is
+kept.
 
 ``distil`` writes benchmarks/results/celo_distilled.json; ``tune`` evolves its constants by CMA-ES and writes
 celo_tuned.json.
@@ -43,8 +44,8 @@ from closedform.tasks.distribution import TaskDistribution
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDED, LOOKS, PLACES = 30, 40, 30
 """Tasks that are recorded, steps of each, and parameters at each of those steps."""
-LEAST_R2, CLOSE = 0.9, 1.02
-"""R^2 of the equations that are tried, and the loss over the best one's that will do."""
+LEAST_R2, CLOSE, MOST = 0.9, 1.02, 2.0
+"""R^2 of the equations that are tried, the loss over the best one's that will do, and the most that a task counts."""
 DECAYS = {"mom9": 0.9, "mom99": 0.99, "mom999": 0.999}
 TINY = 1e-20
 
@@ -131,9 +132,10 @@ def _define(feature: str, state: dict[str, str], where: dict[str, str], constant
 
 
 def ratio(optimizer: LearnedOptimizer, drawn: Sequence[Task], reference: Sequence[float]) -> float:
-    """Geometric mean of its final losses over the reference's."""
-    found = finals(optimizer, drawn)
-    return math.exp(sum(math.log(a / b) for a, b in zip(found, reference, strict=True)) / len(found))
+    """Geometric mean of its final losses over the reference's, each from 1/2 to 2."""
+    logs = [math.log(a / b) for a, b in zip(finals(optimizer, drawn), reference, strict=True)]
+    print(" ".join(f"{math.exp(log):.3f}" for log in logs))
+    return math.exp(sum(min(max(log, -math.log(MOST)), math.log(MOST)) for log in logs) / len(logs))
 
 
 def finals(optimizer: LearnedOptimizer, drawn: Sequence[Task]) -> list[float]:
