@@ -30,7 +30,9 @@ def _counted(check, tmp_path: Path) -> Counts:
         if next(calls) > 1:  # the good file is opened twice
             check()
 
-    return fuzz(Kind([(b"good", lambda rng, data: data)], sometimes, tmp_path / "file"), 1, seed=0, keep=tmp_path / "kept")
+    return fuzz(
+        Kind([(b"good", lambda rng, data: data)], sometimes, tmp_path / "file"), 1, seed=0, keep=tmp_path / "kept"
+    )
 
 
 def _fail(error: BaseException):

@@ -2,17 +2,18 @@
 
     python benchmarks/recipes/celo.py [--runs runs/recipes] [--data-dir DIR] [--ship]
 
-Three stages, each from where the last one validated best. First its schedule alone, six numbers, by antithetic
+Four stages, each from where the last one validated best. First its schedule alone, six numbers, by antithetic
 evolution strategies on whole episodes, by where they end. Then the direction alone, by truncated backpropagation. Then
-everything, by evolution strategies on whole episodes again. An interrupted run continues. ``--ship`` writes the weights
-and this recipe into the package.
+everything, by evolution strategies on whole episodes again; and so once more on longer tasks, where steps that were
+right for short ones turned out to be too long. An interrupted run continues. ``--ship`` writes the weights and this
+recipe into the package.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,32 @@ SCHEDULE = "schedule"
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of meta-training: how gradients are estimated, the options, and which parameters move."""
+    """One run of meta-training: how gradients are estimated, the options, which parameters move, and where."""
 
     estimator: Estimator
     config: MetaTrainConfig
     schedule: bool
     direction: bool
+    longer: bool = False
 
 
 def distribution(data_dir: Path | None) -> TaskDistribution:
     """Small and short tasks; ``eval`` and longer ones are for judging what comes out."""
     return TaskDistribution(
         horizon=(50, 500), budget=400.0, width=(8, 32), batch_size=(16, 64), label_noise=0.2, data_dir=data_dir
+    )
+
+
+def longer(data_dir: Path | None) -> TaskDistribution:
+    """Wider and up to three times as long, fewer of them in other units."""
+    return replace(
+        distribution(data_dir),
+        horizon=(200, 1500),
+        budget=1800.0,
+        width=(8, 48),
+        reparametrise=0.15,
+        reparametrise_all=0.15,
+        label_noise=0.1,
     )
 
 
@@ -74,6 +89,21 @@ STAGES: tuple[Stage, ...] = (
         schedule=True,
         direction=True,
     ),
+    Stage(
+        AntitheticES(3 * WHOLE, std=0.01, pairs=4),
+        _config(
+            steps=110,
+            lr=0.004,
+            final_lr=0.1,
+            objective="clipped-late",
+            validate_every=20,
+            validation_tasks=16,
+            seed=3,
+        ),
+        schedule=True,
+        direction=True,
+        longer=True,
+    ),
 )
 
 
@@ -86,16 +116,11 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="unroll .* is longer than the horizon")
     optimizer = learned_optimizers.get("celo", generator=torch.Generator().manual_seed(0))
-    tasks = distribution(arguments.data_dir)
-    recipe: dict[str, Any] = {
-        "command": "python benchmarks/recipes/celo.py",
-        "tasks": tasks.describe(),
-        "split": "train",
-        "stages": [],
-    }
+    recipe: dict[str, Any] = {"command": "python benchmarks/recipes/celo.py", "split": "train", "stages": []}
     for number, stage in enumerate(STAGES, start=1):
+        tasks = (longer if stage.longer else distribution)(arguments.data_dir)
         result = train(optimizer, tasks, stage, arguments.runs / f"celo-{number}")
-        recipe["stages"].append(described(stage, result))
+        recipe["stages"].append({"tasks": tasks.describe(), **described(stage, result)})
     if arguments.ship:
         path = SHIPPED / "celo.safetensors"
         learned_optimizers.save_learned_optimizer(optimizer, path, recipe)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from closedform import tasks
 from closedform.errors import OptionError
-from closedform.learned_optimizers import LearnedOptimizer, State, get
+from closedform.learned_optimizers import CELO_SEEN, Celo, LearnedOptimizer, State, get
 from closedform.meta_training import Problem, begin, run
 
 SHAPES = ((4, 3), (5,), (2, 3, 2), ())
 N, T = 12 + 5 + 12 + 1, 20
 
 
-def celo(seed: int = 0, **options: Any) -> LearnedOptimizer:
+def celo(seed: int = 0, **options: Any) -> Celo:
     """A celo that does all that it can."""
     generator = torch.Generator().manual_seed(seed)
-    made = get("celo", generator=generator, **options).double()
+    made = Celo("celo", generator, **options).double()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -119,3 +119,27 @@ def test_untrained_it_trains_at_any_horizon(horizon: int) -> None:
     carry = begin(get("celo"), problem, torch.Generator().manual_seed(0), horizon)
     losses, _ = run(get("celo"), problem, carry, horizon)
     assert float(losses[-5:].mean()) < 0.5 * float(carry.initial)
+
+
+def test_what_it_sees_and_says_is_its_update_without_schedule_and_size(data: tuple[Tensor, Tensor]) -> None:
+    gradients, w = data
+    optimizer, numbers = celo(), celo().numbers()
+    state = optimizer.init_state(w, SHAPES, T)
+    for step, g in enumerate(gradients, start=1):
+        seen, direction = optimizer.look(g, state)
+        update, state = optimizer.update(g, w, state)
+        for part in (*seen.split([12, 5, 12, 1], -1), *direction.split([12, 5, 12, 1])):
+            torch.testing.assert_close(part.square().mean(-1), torch.ones_like(part[..., 0]))
+        progress = step / T
+        length = numbers["peak"] * (T / 1000) ** -numbers["horizon"]
+        length *= min(progress / numbers["warmup"], 1) * (1 - progress) ** numbers["power"]
+        torch.testing.assert_close(update[:12], -length * w[:12].square().mean().sqrt() * direction[:12])
+
+
+def test_names_of_what_it_sees(data: tuple[Tensor, Tensor]) -> None:
+    seen, _ = celo().look(data[0][0], celo().init_state(data[1], SHAPES, T))
+    named = dict(zip(CELO_SEEN, seen, strict=True))
+    g = data[0][0][:12]
+    torch.testing.assert_close(named["g"][:12], g / g.square().mean().sqrt())
+    torch.testing.assert_close(named["mom9"], named["g"])
+    torch.testing.assert_close(named["g_v95"][:12], g.sign(), rtol=1e-4, atol=1e-4)

@@ -9,14 +9,26 @@ import pytest
 import torch
 from rich.console import Console
 
+from closedform import tasks
+from closedform.distillation import DistillConfig
 from closedform.errors import OptionError
 from closedform.evaluation import Summary
+from closedform.learned_optimizers import get
 from closedform.reproduce import REPRODUCTIONS, LossRow, R2Row
-from closedform.reproduce._faithful import FRESH, Fidelity, ceiling, rule_r2, without_lags
+from closedform.reproduce._faithful import (
+    FRESH,
+    Fidelity,
+    Study,
+    ceiling,
+    columns_and_averages,
+    recorded,
+    rule_r2,
+    without_lags,
+)
 from closedform.reproduce._faithful import r2 as share_explained
 from closedform.reproduce._r2 import _medians, _ratio, r2
-from closedform.rules import load_rule
-from closedform.trajectories import record
+from closedform.rules import Rule, load_rule
+from closedform.trajectories import RecordConfig, record
 
 ADAM = load_rule("adam")
 
@@ -42,6 +54,21 @@ def test_a_rule_explains_its_own_recording_and_no_other() -> None:
     fresh = record(ADAM, "mlp-digits", features=("g", "steps"), steps=40, episodes=1, samples=400, seed=FRESH)
     assert rule_r2(ADAM, fresh) > 1 - 1e-6
     assert rule_r2(load_rule("lion"), fresh) < 0.9
+
+
+def test_a_rule_of_the_horizon_explains_its_own_recording() -> None:
+    rule = Rule.parse("annealed", "-(1 - progress)*m", state={"m": "b*m + g"}, constants={"b": 0.9}, lr=0.01)
+    fresh = record(rule, "mlp-digits", features=("g", "progress"), steps=40, episodes=1, samples=400, seed=FRESH)
+    assert rule_r2(rule, fresh) > 1 - 1e-6
+
+
+@pytest.mark.parametrize(("clock", "told"), [("own", "steps"), ("progress", "progress")])
+def test_networks_and_rules_are_told_the_time_once(clock: str, told: str) -> None:
+    task = tasks.get("mlp-digits")
+    study = Study(task, task, RecordConfig(steps=4, episodes=1, coordinates=4, samples=16), 1, 0, {})
+    recording = recorded(get("rp-s", clock=clock), task, study, seed=0)
+    assert [column.name for column in recording.columns] == ["m_tilde", "g_tilde", told]
+    assert columns_and_averages(recording).shape[1] == 3 + 2 * len(DistillConfig().decays)
 
 
 def test_the_share_explained() -> None:

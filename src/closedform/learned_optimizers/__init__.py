@@ -16,6 +16,7 @@ import torch
 from closedform._names import lookup
 from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
+from closedform.learned_optimizers._celo import SEEN as CELO_SEEN
 from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
@@ -131,6 +132,7 @@ def _is_text(path: Path) -> bool:
 
 
 __all__ = [
+    "CELO_SEEN",
     "CLOCKS",
     "DM",
     "LEARNED_OPTIMIZERS",

@@ -41,7 +41,11 @@ DECAYS = (0.9, 0.99, 0.999)
 """Of the momenta."""
 SECOND, FACTORED = 0.95, 0.99
 """Decays of the second moment, and of its means over rows and columns."""
-ODD, EVEN, TIMES = 11, 3, 2
+_FIRST = ("g", "mom9", "mom99", "mom999")
+SEEN = (*_FIRST, *(f"{name}_v95" for name in _FIRST), *(f"{name}_factored" for name in _FIRST[:3]))
+"""Names of the features that turn with the gradient: the gradient and the momenta, those over the root of the second
+moment, and over the root of what rows and columns say together."""
+ODD, EVEN, TIMES = len(SEEN), 3, 2
 """Rows that turn with the gradient, that do not, and that are the same for all parameters."""
 UNIT = 10.0
 """Units of ``schedule`` in one: a perturbation of 0.01 changes what it says by a tenth."""
@@ -131,11 +135,8 @@ class Celo(LearnedOptimizer):
         """The update for these weights; those, g, w and all of a state may have an axis in front, [K, ...]."""
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
-            new = {**state, "t": state["t"] + 1}
-            odd, even, sizes = _features(g, state, new)
-            progress = (new["t"] / new[TOTAL]).clamp(max=1).to(g)
-            odd = odd / _spread(_rms(odd, sizes), sizes)
-            direction = _direction(weights, odd, even, progress)
+            new, _, direction, sizes = _look(weights, g, state)
+            progress = _progress(new, g)
             length = self._length(weights["schedule"], progress, new[TOTAL].to(g))[..., None]
             size = _sizes_of_w(w, sizes, new, weights["schedule"])
             factor = self.scale * length * size / _rms(direction, sizes)
@@ -152,9 +153,45 @@ class Celo(LearnedOptimizer):
         horizon = (total / 1000) ** -(0.25 + 0.1 * (value["horizon"] + START["horizon"]))
         return torch.exp(value["peak"] + START["peak"]) * horizon * warm.clamp(max=1) * falling
 
+    @torch.no_grad()
+    def look(self, g: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """What the network sees and says at a step, for distilling it: ``update`` without schedule and size.
+
+        Args:
+            g: The gradient, [N].
+            state: As ``update`` is given it.
+
+        Returns:
+            The features `SEEN`, [11, N], and the direction d, [N], both of root mean square 1 over each parameter
+            tensor, or 0; the update is a negative multiple of d in each.
+        """
+        _, odd, direction, sizes = _look(dict(self.named_parameters()), g, state)
+        return odd, direction / _spread(_rms(direction, sizes), sizes)
+
+    def numbers(self) -> dict[str, float]:
+        """The schedule as it is meta-trained, by the names in `START`; the logarithms among them undone.
+
+        So ``length = peak (T/1000)^-horizon min(progress/warmup, 1) (1 - progress)^power``.
+        """
+        value = {name: UNIT * part + START[name] for name, part in zip(START, self.schedule.tolist(), strict=True)}
+        horizon = 0.25 + 0.1 * value.pop("horizon")
+        return {**{name: math.exp(part) for name, part in value.items()}, "horizon": horizon}
+
     def describe(self) -> dict[str, Any]:
         own = {} if self.scale == 1 else {"scale": self.scale}
         return {"name": self.name, **own}
+
+
+def _look(weights: Mapping[str, Tensor], g: Tensor, state: State) -> tuple[State, Tensor, Tensor, list[int]]:
+    """The new state, odd features of root mean square 1, the direction, and the lengths of tensors."""
+    new = {**state, "t": state["t"] + 1}
+    odd, even, sizes = _features(g, state, new)
+    odd = odd / _spread(_rms(odd, sizes), sizes)
+    return new, odd, _direction(weights, odd, even, _progress(new, g)), sizes
+
+
+def _progress(state: State, like: Tensor) -> Tensor:
+    return (state["t"] / state[TOTAL]).clamp(max=1).to(like)
 
 
 def _features(g: Tensor, state: State, new: State) -> tuple[Tensor, Tensor, list[int]]:

@@ -25,8 +25,9 @@ from closedform.rules import Rule
 from closedform.tasks import Task
 from closedform.trajectories import RecordConfig, Trajectories, record, run_source
 
-TIME = "steps"
-"""Offered beside a network's own features: networks learn to take smaller steps as an episode goes on."""
+TIME, PROGRESS = "steps", "progress"
+"""The first is offered beside a network's own features, unless the second is among them: networks learn to take smaller
+steps as an episode goes on."""
 FRESH = 900_000
 """Added to a seed: recordings on which rules are judged, unlike any that was fitted or held out."""
 CLOSE = 1e-3
@@ -115,7 +116,8 @@ def recorded(
     network: LearnedOptimizer, task: Task, study: Study, seed: int, episodes: int | None = None
 ) -> Trajectories:
     """A network at work on a task: its features and the step, over the window."""
-    features = tuple(dict.fromkeys((*network.features, TIME)))
+    time_too = () if PROGRESS in network.features else (TIME,)
+    features = tuple(dict.fromkeys((*network.features, *time_too)))
     config = replace(study.config, features=features, window=study.window, seed=seed)
     return record(network, task, config if episodes is None else replace(config, episodes=episodes))
 
@@ -157,7 +159,7 @@ def ceiling(recording: Trajectories, fresh: Sequence[Trajectories], trees: int, 
 def columns_and_averages(recording: Trajectories) -> NDArray[np.float64]:
     """The columns of a recording's rows, and moving averages of its signals at the decays of distillation; [N, K]."""
     signals = run_source(recording.source, recording.gradients, recording.weights)
-    moving = torch.stack([values for name, values in signals.items() if name != TIME])  # [F, E, T, C]
+    moving = torch.stack([values for name, values in signals.items() if name not in (TIME, PROGRESS)])  # [F, E, T, C]
     episode, step, coordinate = recording.positions()
     parts = [recording.features.double()]
     for decay in DistillConfig().decays:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from closedform.lang import initial_memory, step
+from closedform.lang import horizon_inputs, initial_memory, step
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories, column_source, lagged, window_columns
 
@@ -49,11 +49,13 @@ def replayed(recording: Trajectories, rule: Rule, *, window: int = 0, standardis
 
 
 def rule_updates(rule: Rule, gradients: Tensor, weights: Tensor) -> Tensor:
-    """A rule's updates, learning rate included, over episodes [E, T, C], by the reference interpreter."""
+    """A rule's updates, learning rate included, over episodes [E, T, C] of T steps, by the reference interpreter."""
     memory = initial_memory(rule.program, gradients[:, 0])
     updates = torch.empty_like(gradients)
-    for index in range(gradients.shape[1]):
+    steps = gradients.shape[1]
+    for index in range(steps):
         t = torch.tensor(index + 1.0, dtype=torch.float64)
-        outputs, memory = step(rule.program, {SIGNAL: gradients[:, index], "w": weights[:, index], "t": t}, memory)
+        inputs = {SIGNAL: gradients[:, index], "w": weights[:, index], "t": t, **horizon_inputs(t, steps)}
+        outputs, memory = step(rule.program, inputs, memory)
         updates[:, index] = rule.lr * outputs["update"]
     return updates
