@@ -25,8 +25,10 @@ from closedform.optim._native_build import NativeUnavailable
 from closedform.rules import Rule, library_names, load_rule
 
 SHAPES = [(3, 5), (1,), (), (0, 4), (2, 3, 2), (CHUNK + 1000,)]
+MATRICES = [(3, 5), (7, 2), (3, 5), (4, 3, 2, 2), (6,), (), (5, 0), (40, 900), (1, 4)]
+"""Two of one shape, tall and wide ones, a convolution, some that are none, and one of several chunks."""
 LR, DECAY, TOTAL = 0.01, 0.1, 10
-LIBRARY = [name for name in library_names() if not load_rule(name).program.matrix_operators]
+LIBRARY = [name for name in library_names() if load_rule(name).program.matrix_operators <= {"orthogonalise"}]
 MIXED = Rule.parse(
     "mixed",
     "-m/(n + 0.1) - lag(n, 2)*lag(u, 2) - 0.1*q*lag(g, 3) - lag(m, 3)*rms(g - mean(g)) - lag(k, 2)",
@@ -34,6 +36,14 @@ MIXED = Rule.parse(
     where={"u": "tanh(m)*q"},
 )
 """All kinds of states and lags: one number an element, a tensor, a step; reductions of reductions."""
+STAGED = Rule.parse(
+    "staged",
+    "-orthogonalise(o - 0.3*rms(o)*tanh(w))*k - 0.1*(orthogonalise(lag(o, 2) + w) + p*orthogonalise(w)*tanh(q)/sqrt(T))",
+    state={"m": "0.9*m + g", "k": "0.5*k + rms(w)", "q": "0.5*q + orthogonalise(g)"},
+    where={"o": "orthogonalise(m + g/fan_in)", "p": "0.5*prev(p) + norm(o)*progress"},
+)
+"""Matrix operators of each other, of lagged ones, in states, beside reductions before and after."""
+RULES = {"mixed": MIXED, "staged": STAGED, **{name: load_rule(name) for name in LIBRARY}}
 
 
 def memory_of(program: Program, param: Tensor, state: torch.dtype | None = None) -> Memory:
@@ -52,7 +62,7 @@ class Twin:
         state = options.get("state")
         self.memories = [memory_of(self.program, param, state) for param in self.params]
         self.batch = Batch(Kernel(self.program, dtype, **options))
-        self.expected = [param.to(exact, copy=True).reshape(-1) for param in self.params]
+        self.expected = [param.to(exact, copy=True).reshape(param.shape or (1,)) for param in self.params]
         self.kept = [initial_memory(self.program, param) for param in self.expected]
         self.t = 0
 
@@ -63,7 +73,8 @@ class Twin:
         self.batch.step(self.params, grads, self.memories, self.t, LR, DECAY, **options)
         clock = torch.tensor(float(self.t), dtype=torch.float64)
         for i, grad in enumerate(grads):
-            w, g = self.expected[i], grad.to(self.exact).reshape(-1)
+            w = self.expected[i]
+            g = grad.to(self.exact).reshape(w.shape)
             inputs = {"g": -g if maximize else g, "w": w, "t": clock, **horizon_inputs(clock, TOTAL)}
             inputs |= shape_inputs(self.params[i].shape)
             outputs, self.kept[i] = step(self.program, inputs, self.kept[i])
@@ -71,7 +82,7 @@ class Twin:
 
     def compare(self, rtol: float, atol: float) -> None:
         for param, expected in zip(self.params, self.expected, strict=True):
-            torch.testing.assert_close(param.reshape(-1).to(self.exact), expected, rtol=rtol, atol=atol)
+            torch.testing.assert_close(param.reshape(expected.shape).to(self.exact), expected, rtol=rtol, atol=atol)
         for memory, kept in zip(self.memories, self.kept, strict=True):
             for key, value in memory.items():
                 expected = kept[key].to(torch.float64)
@@ -79,18 +90,24 @@ class Twin:
                 torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, msg=key, equal_nan=True)
 
 
+def shapes_for(program: Program) -> list[tuple[int, ...]]:
+    return MATRICES if program.matrix_operators else SHAPES
+
+
 @pytest.mark.parametrize("maximize", [False, True])
-@pytest.mark.parametrize("name", [*LIBRARY, "mixed"])
+@pytest.mark.parametrize("name", RULES)
 def test_lockstep_float64(name: str, maximize: bool) -> None:
-    twin = Twin((MIXED if name == "mixed" else load_rule(name)).program, torch.float64, torch.float64)
+    program = RULES[name].program
+    twin = Twin(program, torch.float64, torch.float64, shapes=shapes_for(program))
     for _ in range(7):
         twin.advance(maximize)
     twin.compare(rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [*LIBRARY, "mixed"])
+@pytest.mark.parametrize("name", RULES)
 def test_lockstep_float32(name: str) -> None:
-    twin = Twin((MIXED if name == "mixed" else load_rule(name)).program, torch.float32, torch.float32)
+    program = RULES[name].program
+    twin = Twin(program, torch.float32, torch.float32, shapes=shapes_for(program))
     for _ in range(7):
         twin.advance()
     twin.compare(rtol=1e-5, atol=1e-6)
@@ -110,7 +127,7 @@ def test_one_bfloat16_step_is_the_float32_step_rounded() -> None:
     twin = Twin(program, torch.bfloat16, torch.float32)
     twin.advance()
     for param, expected in zip(twin.params, twin.expected, strict=True):
-        different = (param.reshape(-1) != expected.bfloat16()).double().mean() if param.numel() else 0
+        different = (param.reshape(expected.shape) != expected.bfloat16()).double().mean() if param.numel() else 0
         assert different < 1e-3  # ties and last bits
 
 

@@ -8,8 +8,8 @@ A step runs in passes. Reductions (``mean rms norm``) need a pass each that only
 
     uniform values (double)  ->  [reducing pass  ->  one number a tensor (double)] ...  ->  storing pass
 
-Matrix operators are the caller's: a pass leaves their arguments in work buffers, ``cf_step`` returns, the caller puts the
-results there, and calls the next stage.
+Matrix operators are the caller's: a pass leaves their arguments in work buffers, ``cf_step`` returns, the caller puts
+the results there, and calls the next stage.
 
 Elementwise values are computed in float, or in double for float64 parameters. bfloat16 is widened on loading; on
 storing, parameters are rounded to nearest and states, if asked for, stochastically.

@@ -16,7 +16,7 @@ TOGETHER = 1 << 16
 class WorkBuffers:
     """One buffer a parameter, of its shape and layout, for one matrix operator of a rule.
 
-    Contiguous parameters of one shape have their buffers side by side, so that they are a stack of matrices as they lie.
+    Contiguous parameters of one shape have their buffers side by side: a stack of matrices as they lie.
 
     Args:
         params: Dense parameters on the CPU.
