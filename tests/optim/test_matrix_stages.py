@@ -1,4 +1,4 @@
-"""Compiled steps of rules with matrix operators: the optimizer against the reference, and how matrices lie in memory."""
+"""Compiled steps of rules with matrix operators, against the reference, however the matrices lie in memory."""
 
 from collections.abc import Callable
 

@@ -38,7 +38,7 @@ MIXED = Rule.parse(
 """All kinds of states and lags: one number an element, a tensor, a step; reductions of reductions."""
 STAGED = Rule.parse(
     "staged",
-    "-orthogonalise(o - 0.3*rms(o)*tanh(w))*k - 0.1*(orthogonalise(lag(o, 2) + w) + p*orthogonalise(w)*tanh(q)/sqrt(T))",
+    "-orthogonalise(o - 0.3*rms(o)*tanh(w))*k - 0.1*(orthogonalise(lag(o, 2) + w) + p*orthogonalise(w)*tanh(q)/T)",
     state={"m": "0.9*m + g", "k": "0.5*k + rms(w)", "q": "0.5*q + orthogonalise(g)"},
     where={"o": "orthogonalise(m + g/fan_in)", "p": "0.5*prev(p) + norm(o)*progress"},
 )

@@ -22,7 +22,7 @@ ITERATIONS = 5
 NORM_FLOOR = 1e-7
 """Added to the Frobenius norm that a matrix is divided by first."""
 WIDE, FEWEST = 2, 32
-"""Columns a row, and rows, from which on the iteration goes over products of rows, which are smaller than the matrix."""
+"""Columns a row, and rows, from which on the iteration goes over products of rows, smaller than the matrix."""
 ROUNDS = (3, 2)
 """Its iterations, from fresh products each time: after more of them small singular values would drown in rounding."""
 
