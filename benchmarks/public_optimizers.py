@@ -1,7 +1,7 @@
 """Library rules and the public implementations of the same optimizers: what `optimizer_step.py` times in pairs.
 
-``torch.optim.Muon`` takes matrices alone and orthogonalises in bfloat16, as pytorch_optimizer does; rules compute in the
-parameters' type. A rule without a public implementation stands beside the one nearest to it.
+``torch.optim.Muon`` takes matrices alone and orthogonalises in bfloat16, as pytorch_optimizer does; rules compute in
+the parameters' type. A rule without a public implementation stands beside the one nearest to it.
 """
 
 from __future__ import annotations

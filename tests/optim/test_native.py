@@ -224,6 +224,22 @@ def test_nan_and_infinity_pass_through() -> None:
     assert one.memory["m"].isfinite().tolist() == [True, False, False, False, True, True]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_condition_on_the_step_chooses_whole_values(dtype: torch.dtype) -> None:
+    """What is not chosen leaves no trace, be it NaN or infinite; -0 stays -0."""
+    program = Rule.parse("choose", "where(greater(t, 1), g, m)", state={"m": "where(t - 2, g, w)"}).program
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0, 1e-42, 2.0], dtype=dtype)
+    w, memory = torch.zeros(6, dtype=dtype), {"m": torch.zeros(6, dtype=dtype)}
+    batch = Batch(Kernel(program, dtype))
+    batch.step([w], [odd], [memory], 1, 1.0)
+    assert torch.equal(memory["m"].nan_to_num(7.0), odd.nan_to_num(7.0))
+    assert memory["m"][3].signbit()
+    w.fill_(3.0)
+    batch.step([w], [torch.ones(6, dtype=dtype)], [memory], 2, 1.0)
+    assert (memory["m"] == 3).all()
+    assert (w == 4).all()
+
+
 def test_without_weight_decay_an_infinite_parameter_stays() -> None:
     one = One(load_rule("sgd").program)
     one.param[0] = -torch.inf

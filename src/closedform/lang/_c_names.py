@@ -80,6 +80,8 @@ class Names:
 
     def call(self, node: Node, operands: Callable[[int], str]) -> str:
         template = _TEMPLATES.get(node.op) or OPERATORS[node.op].c
+        if node.op == "where" and not self.plan.kinds[node.args[0]].varies:
+            template = "cf_select({0}, {1}, {2})"
         return template.format(*map(operands, node.args))
 
     def operand(self, index: int) -> str:
