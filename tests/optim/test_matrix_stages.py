@@ -13,7 +13,7 @@ from closedform.lang import Program
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule
 
-NAMES = ("cf1", "muon")
+NAMES = ("cf1", "muon", "adafactor")
 BACKENDS = ("compiled", "reference")
 TOTAL = 8
 Start = Callable[[], list[nn.Parameter]]
@@ -78,7 +78,7 @@ def test_bfloat16_parameters_move_as_the_reference_moves_them(name: str) -> None
     assert (found == expected).double().mean() > 0.8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["cf1", "muon"])
 def test_states_in_bfloat16(name: str) -> None:
     """Rounded at random, they follow those in float32 on average."""
     count = len(convolutions())
@@ -135,11 +135,44 @@ def test_buffers_follow_parameters_that_come_and_go() -> None:
     torch.testing.assert_close(run("compiled"), run("reference"), rtol=1e-4, atol=1e-5)
 
 
+FACTORED = {"r": "0.9*r + row_mean(square(g))", "c": "0.9*c + col_mean(square(g))"}
+PAST = Rule.parse("past", "-g/sqrt(r*c + lag(r, 2))", state=FACTORED)
+BESIDE = Rule.parse("beside", "-m/sqrt(r*c + 1)", state={"m": "0.9*m + g", **FACTORED})
+PLAIN = Rule.parse("plain", "-g/sqrt(r*c + 1)", state=FACTORED)
+
+
+def empty() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(0, 3)), nn.Parameter(torch.ones(2, 3))]
+
+
 @pytest.mark.filterwarnings("ignore:rules run as torch operations")
-def test_rows_and_columns_are_left_to_torch() -> None:
-    with pytest.raises(OptionError, match="the rule looks at rows and columns; take backend=None"):
-        trained(convolutions, "adafactor", "compiled")
-    for ours, theirs in zip(
-        trained(convolutions, "adafactor", None), trained(convolutions, "adafactor", "reference"), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(
+    ("rule", "start", "options", "reason"),
+    [
+        (PAST, convolutions, {}, "the rule looks back at rows and columns"),
+        (BESIDE, convolutions, {"state_dtype": torch.bfloat16}, "keeps rows and columns beside states in bfloat16"),
+        (PLAIN, empty, {}, "keeps rows and columns, and a parameter has no elements"),
+    ],
+    ids=["past", "half", "empty"],
+)
+def test_what_is_left_to_torch(rule: Rule, start: Start, options: dict, reason: str) -> None:
+    with pytest.raises(OptionError, match=f"{reason}.*; take backend=None"):
+        trained(start, rule, "compiled", **options)
+    found, expected = (trained(start, rule, backend, **options) for backend in (None, "eager"))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_rows_and_columns_stay_what_they_are() -> None:
+    """Between steps a state of one number a row is no larger, and no tensor is exchanged for another."""
+    params = convolutions()
+    optimizer = RuleOptimizer(params, PLAIN, backend="compiled")
+    kept: list[list[Tensor]] = []
+    for _ in range(3):
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        kept.append([optimizer.state[param][key] for param in params for key in "rc"])
+    assert [tuple(value.shape) for value in kept[0][:2]] == [(8, 1, 1, 1), (1, 3, 3, 3)]
+    assert all(one is other for one, other in zip(kept[0], kept[2], strict=True))
+    assert kept[2][0].unique().tolist() == pytest.approx([2.71])
