@@ -150,6 +150,15 @@ class Batch:
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
+    def unchanged(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> Look | None:
+        """What was seen at the last step, if all is still so but for addresses of gradients; else None."""
+        before = None if self._bound is None or self.kernel.deep_rings else self._bound.seen
+        try:
+            found = before and look(params, grads, memories, self.kernel.keys, before)
+        except (KeyError, TypeError):  # states of another rule, or what is no tensor
+            return None
+        return found if found is before else None
+
     def step(
         self,
         params: Sequence[Tensor],
@@ -179,20 +188,20 @@ class Batch:
             shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
-            seen: What has just been read of these tensors (`look`, with the kernel's keys); None to read it here.
+            seen: What `unchanged` has just found of these tensors.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
-        seen = seen or look(params, grads, memories, self.kernel.keys)
-        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
         bound, call = self._bound, self._call
-        if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
+        if bound is None or seen is not bound.seen:
+            seen = look(params, grads, memories, self.kernel.keys, None if bound is None else bound.seen)
+        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
+        if bound is None or whole != bound.shapes or seen is not bound.seen:
             bound = self._bind(params, grads, memories, whole)
-        found = seen.grads
         if not bound.fitting:
             grads = self._fitting(params, grads)
-            found = [grad.data_ptr() for grad in grads]
+        found = list(map(Tensor.data_ptr, grads))
         if found != bound.grads:
             bound.arrays["grads"][:] = found
             bound.grads = found
