@@ -64,6 +64,8 @@ def newton_schulz(x: Tensor) -> Tensor:
 
     References:
         K. Jordan et al. 2024, `Muon <https://kellerjordan.github.io/posts/muon/>`_: coefficients and number of steps.
+        J. Zhang, N. Amsel, B. Chen & T. Dao 2026, `Gram Newton-Schulz
+        <https://dao-lab.ai/blog/2026/gram-newton-schulz>`_: products of rows, and why to begin them anew.
     """
     tall = x.shape[-2] > x.shape[-1]
     y = x.mT if tall else x
