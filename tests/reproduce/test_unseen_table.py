@@ -58,7 +58,7 @@ def test_everyone_takes_part_with_a_stated_number_of_trials(made: Any) -> None:
 def test_steps_to_both_targets_are_measured_for_rules(made: Any) -> None:
     result = made[0]
     for row in result.rows:
-        assert set(row.to_targets) == ({REFERENCE, SINGLE} if row.kind == RULE else set())
+        assert set(row.to_targets) == ({REFERENCE, SINGLE} if row.kind in (RULE, THREE) else set())
         for name, steps in row.to_targets.items():
             (there,) = (other for other in result.of(name) if other.task == row.task)
             assert steps.target == there.loss.mean

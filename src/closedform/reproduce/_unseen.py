@@ -36,7 +36,7 @@ from closedform.evaluation import (
 )
 from closedform.evaluation import profile_plot as plot
 from closedform.reproduce._base import OnProgress, measured_on, save
-from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, Entrant, at_single_rate, chosen, reference
+from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, THREE, Entrant, at_single_rate, chosen, reference
 from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow, Verdict, verdicts
 from closedform.tasks import Task
 
@@ -170,7 +170,7 @@ class _Table:
         target = smoothed_end(tuned.curve)
         crossed = None if target is None else first_reached(entry.curve, target)
         to_targets = {}
-        if entrant.kind == RULE:
+        if entrant.kind in (RULE, THREE):
             for against in (tuned, single):
                 to_targets[against.name] = self.to_target(task, entrant, entry, against)
         return UnseenRow(

@@ -37,7 +37,7 @@ class UnseenRow:
         test: Metrics on held-out data.
         on_curve: Steps over the first step at which its smoothed loss curve is at or below the end of AdamW-cosine's,
             tuned for the task; None if it never is.
-        to_targets: Reference -> steps to its final loss, by other horizons; of rules as they are.
+        to_targets: Reference -> steps to its final loss, by other horizons; of rules.
     """
 
     task: str
