@@ -17,6 +17,7 @@ from closedform.optim._backends import Cohort, Settings
 from closedform.optim._fused import FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
 from closedform.optim._native_build import NativeUnavailable
+from closedform.optim._surgery import Look
 from closedform.rules import Rule
 
 PLAIN = {Tensor, torch.nn.Parameter}
@@ -35,6 +36,7 @@ class Compiled:
         rule: str,
         cohort: Cohort,
         settings: Settings,
+        seen: Look | None = None,
     ) -> None:
         """Advance parameters that are at the same step.
 
@@ -43,6 +45,7 @@ class Compiled:
             rule: JSON text of the rule.
             cohort: The parameters, with gradients and memories.
             settings: What else the step needs.
+            seen: What has just been read of the cohort's tensors, if it has.
 
         Raises:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
@@ -54,6 +57,7 @@ class Compiled:
         batch = self._batch(place, rule, params[0], memories[0], settings)
         if cohort.reduces is not None and batch.kernel.reduces:
             raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
+        read = {"seen": seen} if isinstance(batch, Batch) else {}
         batch.step(
             params,
             grads,
@@ -65,6 +69,7 @@ class Compiled:
             shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
+            **read,  # type: ignore[arg-type]
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 

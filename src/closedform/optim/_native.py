@@ -93,6 +93,7 @@ class Kernel:
         self.needs_shapes = program.merged.needs_shapes
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
+        self.looked_at = tuple(sorted(self.keys))
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
         self.real = torch.float64 if self.param is torch.float64 else torch.float32
         types = {Kind.UNIFORM: torch.float64, Kind.PER_TENSOR: self.real, Kind.ELEMENTWISE: self.state}
@@ -167,12 +168,12 @@ class Batch:
             shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
-            seen: What has just been read of these tensors (`look`, with the kernel's keys); None to read it here.
+            seen: What has just been read of these tensors (`look`, with the kernel's keys, sorted); None to read it here.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
-        seen = seen or look(params, grads, memories, self.kernel.keys)
+        seen = seen or look(params, grads, memories, self.kernel.looked_at)
         whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
         bound, call = self._bound, self._call
         if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
@@ -208,21 +209,19 @@ class Batch:
         """Check the tensors and hand over their addresses and sizes."""
         self._bound = None  # should a check fail
         self._check(params, grads, memories)
-        seen = look(params, grads, memories, self.kernel.keys)  # a state may have been laid out anew
-        addresses = seen.addresses
+        seen = look(params, grads, memories, self.kernel.looked_at)  # a state may have been laid out anew
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
         first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
         work = [[WorkBuffers(params, self.kernel.real) for _ in handed] for handed in shape.handed]
-        own = iter(addresses[count:])
-        columns = [[next(own) for _ in self.kernel.keys] for _ in params]
+        columns = [[memory[key].data_ptr() for key in self.kernel.keys] for memory in memories]
         for buffers in chain(*work):
             for column, address in zip(columns, buffers.addresses, strict=True):
                 column.append(address)
         arrays: dict[str, ctypes.Array[Any]] = {
             "sizes": (ctypes.c_int64 * count)(*sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
-            "params": (ctypes.c_void_p * count)(*addresses[:count]),
+            "params": (ctypes.c_void_p * count)(*seen.addresses[:count]),
             "grads": (ctypes.c_void_p * count)(),
             "memory": (ctypes.c_void_p * (count * shape.slots))(*chain(*columns)),
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
@@ -232,7 +231,11 @@ class Batch:
         for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
-        fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
+        fitting = (
+            seen.strides[:count] == seen.strides[-count:]
+            and {*seen.dtypes[-count:]} == {self.kernel.grad}
+            and not any(seen.grads_negated)
+        )
         self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays, work)
         return self._bound
 
@@ -244,11 +247,14 @@ class Batch:
                 raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
             for key, (kind, dtype) in self.kernel.types.items():
                 like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
-                _require(memory[key], dtype, like, f"state {key!r}")
+                own = memory[key].dtype if kind is Kind.PER_TENSOR else dtype
+                _require(memory[key], own, like, f"state {key!r}")
         for param, memory in zip(params, memories, strict=True):
-            for key, (kind, _) in self.kernel.types.items():
+            for key, (kind, dtype) in self.kernel.types.items():
                 if kind is Kind.ELEMENTWISE:
                     lay_out_like(memory[key], param)
+                elif memory[key].dtype is not dtype:  # the parameter has been converted since
+                    memory[key].data = memory[key].to(dtype)
 
     def _fitting(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
         """Copies of the gradients that are laid out like their parameters."""

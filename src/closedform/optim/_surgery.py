@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from closedform.errors import OptionError
-from closedform.lang import Kind, Memory
+from closedform.lang import Kind, Memory, memory_shape
 
-_SHAPE, _DTYPE = Tensor.shape.__get__, Tensor.dtype.__get__  # type: ignore[attr-defined]  # descriptors of C
+_SHAPE, _DTYPE, _ON_CPU = (  # descriptors of C
+    Tensor.shape.__get__,  # type: ignore[attr-defined]
+    Tensor.dtype.__get__,  # type: ignore[attr-defined]
+    Tensor.is_cpu.__get__,  # type: ignore[attr-defined]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Look:
         addresses: Of parameters, then of the memory of each.
         shapes, strides, dtypes: Of the same tensors, then of gradients.
         grads: Addresses of gradients.
+        grads_on_cpu, grads_negated: Whether a gradient is on the CPU; whether it is stored with its sign turned round.
     """
 
     addresses: list[int]
@@ -36,14 +41,33 @@ class Look:
     strides: list[tuple[int, ...]]
     dtypes: list[torch.dtype]
     grads: list[int]
+    grads_on_cpu: list[bool]
+    grads_negated: list[bool]
 
     def same_forms(self, other: Look | None) -> bool:
         """Whether all is alike but, perhaps, addresses of gradients."""
-        return other is not None and (
-            self.addresses == other.addresses
-            and self.shapes == other.shapes
+        return (
+            other is not None
+            and self.addresses == other.addresses
             and self.strides == other.strides
+            and self._as_fitting_as(other)
+        )
+
+    def fits_like(self, other: Look | None) -> bool:
+        """Whether `check_fit` has nothing new to find; memory entries may have changed places among themselves."""
+        return (
+            other is not None
+            and self._as_fitting_as(other)
+            and 0 not in self.grads
+            and (self.addresses == other.addresses or sorted(self.addresses) == sorted(other.addresses))
+        )
+
+    def _as_fitting_as(self, other: Look) -> bool:
+        return (
+            self.shapes == other.shapes
             and self.dtypes == other.dtypes
+            and self.grads_on_cpu == other.grads_on_cpu
+            and self.grads_negated == other.grads_negated
         )
 
 
@@ -63,6 +87,8 @@ def look(params: Sequence[Tensor], grads: Sequence[Tensor], memories: Iterable[M
         list(map(Tensor.stride, found)),
         list(map(_DTYPE, found)),
         list(map(Tensor.data_ptr, grads)),
+        list(map(_ON_CPU, grads)),
+        list(map(Tensor.is_neg, grads)),
     )
 
 
@@ -91,25 +117,54 @@ def check_fit(name: str, param: Tensor, grad: Tensor, state: Mapping[str, Any], 
         if not isinstance(state.get(key), Tensor):
             raise OptionError(f'{name}: its state has no tensor "{key}"; {_REMEDY}')
         _check_state(name, key, state[key], param, kind)
+    held = {"it": param, "its gradient": grad, **{f'its state "{key}"': state[key] for key in kinds}}
+    for what, tensor in held.items():
+        if not _is_allocated(tensor):
+            raise OptionError(f"{name}: the memory of {what} has been freed or cut; allocate it before a step")
 
 
 _REMEDY = "change it likewise, or delete optimizer.state[parameter] to begin anew"
 
 
+def _is_allocated(tensor: Tensor) -> bool:
+    """Whether a tensor's storage holds all of its elements: one can be resized under a tensor, which then points past it."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.numel() == 0:
+        return True
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    needed = (tensor.storage_offset() + last + 1) * tensor.element_size()
+    return tensor.data_ptr() != 0 and tensor.untyped_storage().nbytes() >= needed
+
+
 def _check_state(name: str, key: str, value: Tensor, param: Tensor, kind: Kind) -> None:
-    wanted = param.shape if kind is Kind.ELEMENTWISE else torch.Size()
+    wanted = memory_shape(kind, param.shape)
     if value.shape != wanted:
         raise OptionError(
             f'{name}: its shape is {tuple(param.shape)} and that of its state "{key}" {tuple(value.shape)}, '
-            f"where {tuple(wanted)} is needed; {_REMEDY}"
+            f"where {wanted} is needed; {_REMEDY}"
         )
-    if not value.is_floating_point():
-        raise OptionError(f'{name}: its state "{key}" is {value.dtype}, not floating-point; {_REMEDY}')
+    if not value.is_floating_point() or value.layout is not torch.strided:
+        raise OptionError(
+            f'{name}: its state "{key}" is {value.dtype} ({value.layout}), not dense floating-point; {_REMEDY}'
+        )
     if kind is not Kind.UNIFORM and value.device != param.device:
         raise OptionError(
             f'{name}: it is on {param.device} and its state "{key}" on {value.device}; move the state '
             "(optimizer.load_state_dict(optimizer.state_dict()) does)"
         )
+
+
+def check_count(name: str, state: Any) -> int | Tensor:
+    """The steps that a parameter has taken, if its state tells.
+
+    Raises:
+        OptionError: it does not; names the parameter.
+    """
+    count = state.get("step") if isinstance(state, dict) else None
+    if isinstance(count, Tensor) and count.numel() == 1:
+        return count
+    if isinstance(count, (int, float)) and float(count).is_integer() and count >= 0:
+        return int(count)
+    raise OptionError(f'{name}: its state has no number of steps "step"; {_REMEDY}')
 
 
 def lay_out_like(value: Tensor, param: Tensor) -> None:
