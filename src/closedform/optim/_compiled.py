@@ -30,13 +30,6 @@ class Compiled:
     def __init__(self) -> None:
         self._batches: dict[Hashable, Batch | FusedBatch] = {}
 
-    def unchanged(
-        self, place: Hashable, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]
-    ) -> Look | None:
-        """What was seen of these parameters at their last step, if it was a native one and all is still so."""
-        batch = self._batches.get(place)
-        return batch.unchanged(params, grads, memories) if isinstance(batch, Batch) else None
-
     def step(
         self,
         place: Hashable,
@@ -52,7 +45,7 @@ class Compiled:
             rule: JSON text of the rule.
             cohort: The parameters, with gradients and memories.
             settings: What else the step needs.
-            seen: What `unchanged` has just found of the parameters.
+            seen: What has just been read of the cohort's tensors, if it has.
 
         Raises:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
@@ -64,6 +57,7 @@ class Compiled:
         batch = self._batch(place, rule, params[0], memories[0], settings)
         if cohort.reduces is not None and batch.kernel.reduces:
             raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
+        read = {"seen": seen} if isinstance(batch, Batch) else {}
         batch.step(
             params,
             grads,
@@ -75,7 +69,7 @@ class Compiled:
             shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
-            **({} if seen is None else {"seen": seen}),
+            **read,  # type: ignore[arg-type]
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 

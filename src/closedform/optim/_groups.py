@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from closedform._names import unknown_name_message
 from closedform.errors import OptionError
-from closedform.lang import Program
+from closedform.lang import Program, memory_kinds
 from closedform.optim._backends import BACKENDS
 from closedform.rules import Rule
 
@@ -32,6 +33,12 @@ def program_of(text: str) -> Program:
     return rule_of(text).program.merged
 
 
+@lru_cache(maxsize=64)
+def memory_keys(text: str) -> tuple[str, ...]:
+    """Names of the memory that a group's rule keeps for a parameter, sorted."""
+    return tuple(sorted(memory_kinds(program_of(text))))
+
+
 def check_has_rule(group: Mapping[str, Any]) -> None:
     """Refuse a group without a rule.
 
@@ -42,19 +49,59 @@ def check_has_rule(group: Mapping[str, Any]) -> None:
         raise OptionError('a parameter group has no rule: RuleOptimizer(params, "adam"), or "rule" in every group')
 
 
+def rate_of(value: Any, option: str = "lr") -> float | Tensor:
+    """A learning rate or weight decay as people hold it, as a plain number or a scalar tensor on the same memory.
+
+    Args:
+        value: A number of Python or numpy, or a tensor or array of one element and any shape.
+        option: How messages call it.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex() or value.dtype is torch.bool or value.is_meta:
+            raise OptionError(
+                f"{option} must be a number or a tensor of one element, got {value.dtype} of shape {tuple(value.shape)}"
+            )
+        return value.detach().reshape(()) if value.dim() or value.requires_grad else value
+    if getattr(value, "size", None) == 1 and hasattr(value, "item"):
+        value = value.item()  # numpy
+    if not isinstance(value, numbers.Real):
+        raise OptionError(f"{option} must be a number or a tensor of one element, got {value!r:.100}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def plain_options(group: dict[str, Any]) -> None:
+    """Hold a group's numbers as plain ones or scalar tensors, so that schedulers and files take them as well.
+
+    Raises:
+        OptionError: one is no number.
+    """
+    for option in ("lr", "weight_decay"):
+        if type(group[option]) is not float:
+            group[option] = rate_of(group[option], option)
+    total = group["total_steps"]
+    if isinstance(total, numbers.Integral) and not isinstance(total, bool):
+        group["total_steps"] = int(total)
+
+
 def check_group(group: Mapping[str, Any]) -> None:
     """Refuse options that make no sense.
 
     Raises:
         OptionError: names the option and what it may be.
     """
-    lr, decay = group["lr"], group["weight_decay"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise OptionError(f"lr must be a number or a tensor of one element, got shape {tuple(lr.shape)}")
-    if not isinstance(lr, Tensor) and not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr >= 0):
-        raise OptionError(f"lr must be a finite number >= 0, got {lr!r}")
-    if not (isinstance(decay, (int, float)) and math.isfinite(decay) and decay >= 0):
-        raise OptionError(f"weight_decay must be a finite number >= 0, got {decay!r}")
+    for option in ("lr", "weight_decay"):
+        value = rate_of(group[option], option)
+        known = not isinstance(value, Tensor) or value.device.type == "cpu"  # else one would wait for the device
+        if known and not (math.isfinite(value) and value >= 0):
+            raise OptionError(f"{option} must be a finite number >= 0, got {float(value)}")
     if group["backend"] not in (None, "compiled", *BACKENDS):
         raise OptionError(unknown_name_message("backend", str(group["backend"]), {"compiled": None, **BACKENDS}))
     if group["backend"] is not None and group["foreach"] is not None:
@@ -75,7 +122,7 @@ def check_horizon(group: Mapping[str, Any]) -> None:
             raise OptionError(
                 f'rule "{rule.name}" reads the horizon (T or progress): give total_steps, the steps of the whole run'
             )
-    elif not isinstance(total, int) or isinstance(total, bool) or total < 1:
+    elif not isinstance(total, numbers.Integral) or isinstance(total, bool) or total < 1:
         raise OptionError(f"total_steps must be a whole number of steps, 1 or more, got {total!r}")
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from closedform.errors import CheckpointError, RuleError
+from closedform.errors import CheckpointError, OptionError, RuleError
 from closedform.lang import Kind, memory_kinds, memory_shape
-from closedform.optim._groups import parameter_name, program_of, rule_of
+from closedform.optim._groups import RUN_OPTIONS, check_group, check_horizon, parameter_name, program_of, rule_of
 from closedform.optim._shards import is_distributed
+
+
+_LARGEST_STEP = 2**53
+"""Steps are counted in double precision."""
+_RATES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
+"""What schedulers keep in groups besides ``lr``."""
 
 
 def check_saved(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, Any]) -> None:
@@ -19,18 +26,92 @@ def check_saved(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, An
 
     Raises:
         RuleError: the states belong to a rule that keeps other states; names both.
-        CheckpointError: a parameter's states are missing or of another shape; names it.
+        CheckpointError: something is missing, or is not what belongs there; names it.
     """
-    for saved, group in zip(state_dict["param_groups"], groups, strict=False):
+    _check_form(groups, state_dict)
+    for number, (saved, group) in enumerate(zip(state_dict["param_groups"], groups, strict=True)):
         _check_same_states(saved.get("rule"), group["rule"])
+        _check_options(f"parameter group {number}", saved, group)
         kinds = memory_kinds(program_of(group["rule"]))
         for position, param, state in _states(saved, group, state_dict["state"]):
             name = parameter_name(group, position)
             for key in ("step", *kinds):
                 if key not in state:
                     raise CheckpointError(f'{name}: this state_dict has no state "{key}"; it is damaged')
+            _check_step(name, state["step"])
             for key, kind in kinds.items():
                 _check_state(name, key, state[key], _blank(kind, param))
+
+
+def _check_form(groups: Sequence[Mapping[str, Any]], state_dict: object) -> None:
+    """The frame: groups like these, with indices of as many parameters, and states of those alone."""
+    if not isinstance(state_dict, dict):
+        raise _damaged(f"it is a {type(state_dict).__name__}, not a dict")
+    found, states = state_dict.get("param_groups"), state_dict.get("state")
+    if not isinstance(found, list) or not all(isinstance(saved, dict) for saved in found):
+        raise _damaged('it has no list "param_groups" of dicts')
+    if not isinstance(states, dict):
+        raise _damaged('it has no dict "state"')
+    if len(found) != len(groups):
+        raise CheckpointError(f"this state_dict has {len(found)} parameter groups, and this optimizer {len(groups)}")
+    listed: list[int | str] = []
+    for number, (saved, group) in enumerate(zip(found, groups, strict=True)):
+        params, names = saved.get("params"), saved.get("param_names")
+        if not isinstance(params, list) or not all(type(index) in (int, str) for index in params):
+            raise _damaged(f'its parameter group {number} has no list "params" of indices')
+        if len(params) != len(group["params"]):
+            raise CheckpointError(
+                f"parameter group {number} of this state_dict has {len(params)} parameters, which doesn't match the "
+                f"size of the optimizer's: {len(group['params'])}"
+            )
+        if names is not None and not (_are_names(names) and len(names) == len(params)):
+            raise _damaged(f'"param_names" of its parameter group {number} are not a name for each parameter')
+        listed += params
+    if len({*listed}) < len(listed):
+        raise _damaged("it lists a parameter twice")
+    for index, state in states.items():
+        if type(index) is not str and index not in listed:
+            raise _damaged(f"it has states of a parameter {index!r:.50} that none of its groups lists")
+        if index in listed and not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
+            raise _damaged(f"the state of parameter {index!r:.50} is not a dict of named values")
+
+
+def _are_names(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _check_options(name: str, saved: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """The options that a group will run with make sense; those that say how steps run here stay the optimizer's own."""
+    for option in ("lr", "weight_decay"):
+        if option not in saved:
+            raise _damaged(f'{name} has no "{option}"')
+    if not isinstance(saved.get("maximize", False), bool):
+        raise _damaged(f"{name}: maximize must be True or False, got {saved['maximize']!r:.100}")
+    own = {option: group[option] for option in (*RUN_OPTIONS, "state_dtype", "total_steps", "rule")}
+    merged = {**own, **{key: value for key, value in saved.items() if key not in RUN_OPTIONS}}
+    merged["total_steps"] = own["total_steps"] if merged["total_steps"] is None else merged["total_steps"]
+    try:
+        check_group(merged)
+        check_horizon(merged)
+        for option in {*_RATES} & {*saved}:
+            check_group({**merged, "lr": saved[option]})
+        deepcopy({key: value for key, value in saved.items() if not isinstance(value, Tensor)})  # as torch will
+    except OptionError as error:
+        raise _damaged(f"{name}: {error}") from None
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _damaged(f"{name}: an option cannot be copied ({error!r:.100})") from None
+
+
+def _check_step(name: str, step: object) -> None:
+    single = isinstance(step, Tensor) and step.numel() == 1 and not (step.is_meta or step.is_complex())
+    number = step.item() if single and isinstance(step, Tensor) else step
+    whole = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not (whole and 0 <= number <= _LARGEST_STEP and number == int(number)):  # type: ignore[operator]
+        raise _damaged(f'{name}: "step" must be a whole number of steps, got {step!r:.100}')
+
+
+def _damaged(what: str) -> CheckpointError:
+    return CheckpointError(f"this state_dict is damaged: {what}")
 
 
 def restore(
@@ -73,7 +154,11 @@ def _blank(kind: Kind, param: Tensor) -> Tensor:
     return param if kind is Kind.ELEMENTWISE else torch.empty(memory_shape(kind, param.shape), device="meta")
 
 
-def _check_state(name: str, key: str, saved: Tensor, like: Tensor) -> None:
+def _check_state(name: str, key: str, saved: object, like: Tensor) -> None:
+    if not isinstance(saved, Tensor):
+        raise _damaged(f'{name}: its state "{key}" is a {type(saved).__name__}, not a tensor')
+    if not saved.is_floating_point() or saved.layout is not torch.strided or saved.is_meta:
+        raise _damaged(f'{name}: its state "{key}" is {saved.dtype} ({saved.layout}, on {saved.device}), not numbers')
     if saved.shape != like.shape:
         raise CheckpointError(
             f'{name}: this state_dict has a state "{key}" of shape {tuple(saved.shape)}, and {tuple(like.shape)} is '

@@ -93,6 +93,7 @@ class Kernel:
         self.needs_shapes = program.merged.needs_shapes
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
+        self.looked_at = tuple(sorted(self.keys))
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
         types = {Kind.UNIFORM: torch.float64, Kind.ELEMENTWISE: self.state}
         self.types = {key: (ring.kind, types.get(ring.kind, self.real)) for ring in plan.rings for key in ring.keys}
@@ -150,15 +151,6 @@ class Batch:
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
 
-    def unchanged(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> Look | None:
-        """What was seen at the last step, if all is still so but for addresses of gradients; else None."""
-        before = None if self._bound is None or self.kernel.deep_rings else self._bound.seen
-        try:
-            found = before and look(params, grads, memories, self.kernel.keys, before)
-        except (KeyError, TypeError):  # states of another rule, or what is no tensor
-            return None
-        return found if found is before else None
-
     def step(
         self,
         params: Sequence[Tensor],
@@ -188,20 +180,22 @@ class Batch:
             shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
-            seen: What `unchanged` has just found of these tensors.
+            seen: What has just been read of these tensors (`look`, with the kernel's keys, sorted); None to read it.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
         bound, call = self._bound, self._call
-        if bound is None or seen is not bound.seen:
-            seen = look(params, grads, memories, self.kernel.keys, None if bound is None else bound.seen)
+        seen = seen or look(params, grads, memories, self.kernel.looked_at)
         whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
-        if bound is None or whole != bound.shapes or seen is not bound.seen:
+        if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
             bound = self._bind(params, grads, memories, whole)
+        else:
+            bound.seen = seen
+        found = seen.grads
         if not bound.fitting:
             grads = self._fitting(params, grads)
-        found = list(map(Tensor.data_ptr, grads))
+            found = [grad.data_ptr() for grad in grads]
         if found != bound.grads:
             bound.arrays["grads"][:] = found
             bound.grads = found
@@ -235,15 +229,13 @@ class Batch:
         """Check the tensors and hand over their addresses and sizes."""
         self._bound = None  # should a check fail
         self._check(params, grads, memories)
-        seen = look(params, grads, memories, self.kernel.keys)  # a state may have been laid out anew
-        addresses = seen.addresses
+        seen = look(params, grads, memories, self.kernel.looked_at)  # a state may have been laid out anew
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
         first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
         work = [[(WorkBuffers(params, self.kernel.real), name) for name in handed] for handed in shape.handed]
         spread_states = SpreadStates(params, memories, self.kernel.spread, self.kernel.real)
-        own = iter(addresses[count:])
-        kept = [{key: next(own) for key in self.kernel.keys} for _ in params]
+        kept = [{key: memory[key].data_ptr() for key in self.kernel.keys} for memory in memories]
         for key, buffers in spread_states.buffers.items():
             for column, address in zip(kept, buffers.addresses, strict=True):
                 column[key] = address
@@ -252,7 +244,7 @@ class Batch:
         arrays: dict[str, ctypes.Array[Any]] = {
             "sizes": (ctypes.c_int64 * count)(*sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
-            "params": (ctypes.c_void_p * count)(*addresses[:count]),
+            "params": (ctypes.c_void_p * count)(*seen.addresses[:count]),
             "grads": (ctypes.c_void_p * count)(),
             "memory": (ctypes.c_void_p * (count * shape.slots))(*chain(*columns)),
             "scalars": (ctypes.c_double * (count * shape.scalars))(),
@@ -262,7 +254,11 @@ class Batch:
         for name, array in arrays.items():
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
-        fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
+        fitting = (
+            seen.strides[:count] == seen.strides[-count:]
+            and {*seen.dtypes[-count:]} == {self.kernel.grad}
+            and not any(seen.grads_negated)
+        )
         self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays, work, spread_states)
         return self._bound
 
@@ -275,11 +271,14 @@ class Batch:
             if self.kernel.spread and param.numel() == 0:
                 raise NativeUnavailable("the rule keeps rows and columns, and a parameter has no elements")
             for key, (kind, dtype) in self.kernel.types.items():
-                _require(memory[key], dtype, memory_shape(kind, param.shape), f"state {key!r}")
+                own = dtype if kind in (Kind.UNIFORM, Kind.ELEMENTWISE) else memory[key].dtype
+                _require(memory[key], own, memory_shape(kind, param.shape), f"state {key!r}")
         for param, memory in zip(params, memories, strict=True):
-            for key, (kind, _) in self.kernel.types.items():
+            for key, (kind, dtype) in self.kernel.types.items():
                 if kind is Kind.ELEMENTWISE:
                     lay_out_like(memory[key], param)
+                elif memory[key].dtype is not dtype:  # the parameter has been converted since
+                    memory[key].data = memory[key].to(dtype)
 
     def _fitting(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
         """Copies of the gradients that are laid out like their parameters."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from closedform.errors import ClosedFormError, OptionError
+from closedform.errors import CheckpointError, ClosedFormError, OptionError
+from closedform.lang import memory_kinds
 from closedform.optim._backends import BACKENDS, Cohort, Settings, new_memory
 from closedform.optim._compiled import PLAIN, Compiled
 from closedform.optim._groups import (
@@ -28,6 +30,9 @@ from closedform.optim._groups import (
     check_not_captured,
     check_parameter,
     list_once,
+    memory_keys,
+    parameter_name,
+    plain_options,
     program_of,
     rule_of,
     sparse_refusal,
@@ -35,12 +40,11 @@ from closedform.optim._groups import (
 from closedform.optim._loading import check_saved, restore
 from closedform.optim._native_build import NativeUnavailable
 from closedform.optim._noise import Noise
-from closedform.optim._shards import on_shards
-from closedform.optim._surgery import Look
+from closedform.optim._shards import is_zero, on_shards
+from closedform.optim._surgery import Look, check_count, check_fit, look
 from closedform.rules import Rule, load_rule
 
-_GRAD, _ON_CPU = Tensor.grad.__get__, Tensor.is_cpu.__get__  # type: ignore[attr-defined,union-attr]  # of C
-_LAYOUT, _DTYPE = Tensor.layout.__get__, Tensor.dtype.__get__  # type: ignore[attr-defined]
+_GRAD = Tensor.grad.__get__  # type: ignore[attr-defined,union-attr]  # a descriptor of C
 
 
 class RuleOptimizer(Optimizer):
@@ -50,8 +54,8 @@ class RuleOptimizer(Optimizer):
         params: Parameters, named parameters, or parameter groups. A group may set its own ``lr``, ``weight_decay``,
             ``maximize``, ``rule`` and ``total_steps``.
         rule: A library name ("adam"), a path to a rule file, or a `Rule`; not needed if every group has its own.
-        lr: Learning rate (units of parameter per unit of update), a float or a scalar tensor; the rule's own default
-            if None.
+        lr: Learning rate (units of parameter per unit of update), a number or a tensor of one element; the rule's own
+            default if None. A group holds it as a float, or as a scalar tensor on the same memory.
         weight_decay: Decoupled weight decay (update per unit of parameter).
         maximize: Ascend the objective.
         foreach: True is short for ``backend="eager"``, False for ``backend="reference"``.
@@ -97,6 +101,7 @@ class RuleOptimizer(Optimizer):
     ) -> None:
         self._compiled = Compiled()
         self._overran: set[int] = set()
+        self._seen: dict[Hashable, tuple[str, Look]] = {}
         self._together: dict[Tensor, Hashable] = {}
         defaults = {
             # text, so that a state_dict loads under weights_only=True
@@ -125,6 +130,7 @@ class RuleOptimizer(Optimizer):
             check_has_rule(group)
             if group["lr"] is None:
                 group["lr"] = rule_of(group["rule"]).lr
+            plain_options(group)
             check_group(group)
             check_horizon(group)
         except ClosedFormError:
@@ -153,8 +159,9 @@ class RuleOptimizer(Optimizer):
             The closure's loss, or None.
 
         Raises:
-            OptionError: a gradient is sparse, or a parameter is complex or on the meta device; names it, and nothing
-                was changed. Or the back end that was asked for cannot run here.
+            OptionError: a gradient is sparse, a parameter is complex or on the meta device, or a parameter was changed
+                between steps and its gradient or state was not; names it, and nothing was changed. Or the back end
+                that was asked for cannot run here.
         """
         loss = None
         if closure is not None:
@@ -164,11 +171,12 @@ class RuleOptimizer(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume; states keep the type they were saved with.
+        """Resume; states keep the type they were saved with. After a failure the optimizer is as it was.
 
         Raises:
             RuleError: the states belong to a rule that keeps other states; names both.
-            CheckpointError: a parameter's states are missing or of another shape; names it.
+            CheckpointError: the state_dict is damaged or of other parameters: an option makes no sense, or a
+                parameter's states are missing or of another shape; names it.
         """
         own = [{option: group[option] for option in RUN_OPTIONS} for group in self.param_groups]
         horizons = [group["total_steps"] for group in self.param_groups]
@@ -181,17 +189,24 @@ class RuleOptimizer(Optimizer):
         def after(_: Optimizer) -> None:
             for group, options in zip(self.param_groups, own, strict=True):
                 group.update(options)
+                plain_options(group)
             for group, horizon in zip(self.param_groups, horizons, strict=True):
                 group["total_steps"] = horizon if group["total_steps"] is None else group["total_steps"]
             restore(self.param_groups, loaded, self.state)
             self._regroup()
 
+        if not isinstance(state_dict, dict):
+            raise CheckpointError(f"a state_dict is a dict, not {type(state_dict).__name__}")
         hooks = [  # the first sees what the user's hooks made of it, and theirs see what the second made
             self.register_load_state_dict_pre_hook(before),
             self.register_load_state_dict_post_hook(after, prepend=True),
         ]
+        kept = dict(self.__dict__)  # torch replaces what it loads, and changes nothing in place
         try:
             super().load_state_dict(state_dict)
+        except BaseException:
+            self.__dict__.update(kept)
+            raise
         finally:
             for hook in hooks:
                 hook.remove()
@@ -200,6 +215,7 @@ class RuleOptimizer(Optimizer):
         super().__setstate__(state)
         self._compiled = Compiled()
         self._overran = set()
+        self._seen = {}
         for group in self.param_groups:
             group.setdefault("maximize", False)
             group.setdefault("capturable", False)
@@ -217,12 +233,19 @@ class RuleOptimizer(Optimizer):
 
     @_disable_dynamo  # a compiled training loop calls it as it is: it runs compiled code anyway
     def _step(self) -> None:
-        for work in [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]:
+        begins = not self.state
+        works = [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]
+        for work in works:
+            self._look(work)
+        if begins and _only_begins(self.param_groups, works):
+            return
+        for work in works:
             self._advance(work)
 
     def _gather(self, index: int, group: dict[str, Any]) -> list[_Work]:
         """Parameters of a group that have gradients, those together that take the same step; changes no parameter."""
-        if (alike := self._all_alike(index, group)) is not None:
+        plain_options(group)  # a scheduler may have set a number of numpy's
+        if (alike := self._all_as_they_were(index, group)) is not None:
             return [alike]
         capturable = group["capturable"]
         found: dict[Hashable, _Work] = {}
@@ -232,51 +255,79 @@ class RuleOptimizer(Optimizer):
                 continue
             if grad.layout is not torch.strided:
                 raise sparse_refusal(group, position)
-            state = self.state[param]
-            if not state:
-                self._begin(group, position)
-            key = (self._together.get(param) if capturable else state["step"], param.dtype, param.device)
+            state = self.state[param] or self._begin(group, position)
+            step = state["step"] if type(state) is dict and "step" in state else None
+            if type(step) is not int:
+                step = check_count(parameter_name(group, position), state)
+                state["step"] = step = step if capturable else int(step)
+            key = (self._together.get(param, param) if capturable else step, param.dtype, param.device)
             work = found.get(key)
             if work is None:
                 work = found[key] = _Work((index, len(found)), group)
+            work.positions.append(position)
             work.params.append(param)
             work.grads.append(grad)
             work.states.append(state)
         return list(found.values())
 
-    def _all_alike(self, index: int, group: dict[str, Any]) -> _Work | None:
-        """All parameters of a group, if they surely take the same step on the CPU; None to look closer.
+    def _all_as_they_were(self, index: int, group: dict[str, Any]) -> _Work | None:
+        """All parameters of a group, if nothing has changed since they last took a step together; else None.
 
         Many small parameters are the rule, and questions to all at once take a third of the time of questions to each.
         """
-        params, grads = group["params"], list(map(_GRAD, group["params"]))
-        if group["capturable"] or {*map(type, grads)} != {Tensor}:
+        params, place = group["params"], (index, 0)
+        rule, known = self._seen.get(place, ("", None))
+        if known is None or rule != group["rule"] or group["capturable"]:
             return None
+        grads = list(map(_GRAD, params))
         if len(self.state) == len(params) and all(map(operator.is_, self.state, params)):
             states = list(self.state.values())
         else:
             states = [self.state[param] for param in params]
+        if not {*map(type, params), *map(type, grads)} <= PLAIN or {*map(type, states)} != {dict}:
+            return None
         steps = {state.get("step") for state in states}
-        if len(steps) > 1 or None in steps:
+        try:
+            holds = {*map(type, steps)} == {int} and len(steps) == 1
+            holds = holds and known.still_holds(params, grads, states, memory_keys(rule))
+        except (KeyError, TypeError, RuntimeError):  # a state is missing or no tensor with elements
             return None
-        place = (index, 0)
-        seen = self._compiled.unchanged(place, params, grads, states)
-        if seen is None and (
-            not all(map(_ON_CPU, params))
-            or len({*map(_DTYPE, params)}) > 1
-            or {*map(_LAYOUT, grads)} != {torch.strided}
-        ):
+        if not holds or 0 in known.grads:
             return None
-        return _Work(place, group, list(params), grads, states, seen)
+        return _Work(place, group, list(range(len(params))), list(params), grads, states, known)
 
-    def _begin(self, group: dict[str, Any], position: int) -> None:
+    def _begin(self, group: dict[str, Any], position: int) -> dict[str, Any]:
         """Create a parameter's state."""
         check_parameter(group, position)
         param, capturable = group["params"][position], group["capturable"]
         check_not_captured(param.device)
-        state = self.state[param]
-        state["step"] = torch.zeros((), dtype=torch.float64, device=param.device) if capturable else 0
-        state.update(new_memory(program_of(group["rule"]), param, group["state_dtype"], capturable=capturable))
+        step = torch.zeros((), dtype=torch.float64, device=param.device) if capturable else 0
+        memory = new_memory(program_of(group["rule"]), param, group["state_dtype"], capturable=capturable)
+        self.state[param] = {"step": step, **memory}
+        if capturable:
+            self._together[param] = None  # with all that begin at this step
+        return self.state[param]
+
+    def _look(self, work: _Work) -> None:
+        """Read what the step needs to know of its tensors; where that is new, check it before anything moves."""
+        if work.seen is not None:
+            return
+        rule = work.group["rule"]
+        seen = None
+        if {*map(type, work.params), *map(type, work.grads)} <= PLAIN:
+            try:
+                seen = look(work.params, work.grads, work.states, memory_keys(rule))
+            except (KeyError, TypeError, RuntimeError):
+                pass  # a state is missing or no tensor with elements: the check says which
+        known_rule, known = self._seen.pop(work.place, (None, None))
+        if seen is None or known_rule != rule or not seen.fits_like(known):
+            kinds = memory_kinds(program_of(rule))
+            for position, *tensors in zip(work.positions, work.params, work.grads, work.states, strict=True):
+                check_parameter(work.group, position)
+                check_fit(parameter_name(work.group, position), *tensors, kinds)
+        if seen is not None:
+            self._seen[work.place] = (rule, seen)
+            work.seen = seen
 
     def _regroup(self) -> None:
         """Find out which parameters have taken the same number of steps, where that is not known on the host."""
@@ -286,12 +337,17 @@ class RuleOptimizer(Optimizer):
     def _advance(self, work: _Work) -> None:
         group, t = work.group, work.states[0]["step"] + 1
         settings = Settings(
-            t, group["lr"], group["weight_decay"], group["maximize"], _noise(work, t), self._horizon(work, t)
+            t,
+            group["lr"],
+            float(group["weight_decay"]),
+            bool(group["maximize"]),
+            _noise(work, t),
+            self._horizon(work, t),
         )
         cohort = Cohort(work.params, work.grads, work.states)
         unmoved = [param.clone() for param in work.params] if _nothing_moves(group) else []
         if {*map(type, work.params)} <= PLAIN:
-            self._run(work, cohort, settings)
+            self._run(work, cohort, settings, work.seen)
         else:
             with on_shards(cohort) as local:
                 self._run(work, local, settings)
@@ -316,7 +372,7 @@ class RuleOptimizer(Optimizer):
             _warn(f'step {t} is past total_steps={total}: rule "{rule_of(group["rule"]).name}" stays at progress = 1')
         return total
 
-    def _run(self, work: _Work, cohort: Cohort, settings: Settings) -> None:
+    def _run(self, work: _Work, cohort: Cohort, settings: Settings, seen: Look | None = None) -> None:
         group, device = work.group, cohort.params[0].device
         backend = backend_of(group)
         if not group["capturable"]:
@@ -324,7 +380,7 @@ class RuleOptimizer(Optimizer):
         compiled_on = ("cuda",) if group["capturable"] else ("cpu", "cuda")
         if backend == "compiled" or (backend is None and device.type in compiled_on):
             try:
-                return self._compiled.step(work.place, group["rule"], cohort, settings, work.seen)
+                return self._compiled.step(work.place, group["rule"], cohort, settings, seen)
             except NativeUnavailable as reason:
                 if backend == "compiled":
                     raise OptionError(f'backend="compiled" cannot be used: {reason}; take backend=None') from None
@@ -335,17 +391,11 @@ class RuleOptimizer(Optimizer):
 
 @dataclass
 class _Work:
-    """Parameters that take the same step.
-
-    Attributes:
-        place: Stands for them among the optimizer's.
-        group: Theirs.
-        params, grads, states: One a parameter.
-        seen: What has just been seen of them, if they are as they were at the last step.
-    """
+    """Parameters that take the same step: their group, and a place that stands for them among the optimizer's."""
 
     place: tuple[int, int]
     group: Mapping[str, Any]
+    positions: list[int] = field(default_factory=list)
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -353,14 +403,19 @@ class _Work:
 
 
 def _nothing_moves(group: Mapping[str, Any]) -> bool:
-    """Whether the learning rate is zero: then parameters stay as they are, even where an update is NaN.
-
-    To create states, torch.distributed.checkpoint takes a step with zero gradients and a learning rate of zero, perhaps
-    after the model has been loaded, and many a rule divides zero by zero there.
-    """
+    """Whether the learning rate is zero: then parameters stay as they are, even where an update is NaN."""
     lr = group["lr"]
     known = not isinstance(lr, Tensor) or (lr.device.type == "cpu" and not group["capturable"])
     return known and float(lr) == 0
+
+
+def _only_begins(groups: Sequence[Mapping[str, Any]], works: Sequence[_Work]) -> bool:
+    """Whether a step without any state before it only creates states, which then stay as they begin, at step 0.
+
+    torch.distributed.checkpoint creates states by a step with zero gradients and learning rates of zero, perhaps after
+    the model has been loaded. Taken for a step, it would set the clock, and many a rule divides zero by zero there.
+    """
+    return all(float(group["lr"]) == 0 for group in groups) and all(map(is_zero, chain(*[w.grads for w in works])))
 
 
 def _noise(work: _Work, t: int | Tensor) -> Noise | None:

@@ -45,6 +45,13 @@ def on_shards(cohort: Cohort) -> Iterator[Cohort]:
     increment_version(cohort.params)  # the shards' own versions say nothing to autograd
 
 
+def is_zero(tensor: Any) -> bool:
+    """Whether all elements are exactly zero; of a distributed tensor, on all processes."""
+    if is_distributed(tensor):
+        return float(tensor.abs().sum().full_tensor()) == 0
+    return not torch.any(tensor != 0)
+
+
 def _local(tensor: Any) -> Any:
     return tensor.to_local() if is_distributed(tensor) else tensor
 
