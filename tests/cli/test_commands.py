@@ -41,6 +41,15 @@ def test_rules_and_explain() -> None:
     assert "no drift without gradients" in printed
 
 
+def test_explain_shows_the_certificates_of_the_rule_that_ships() -> None:
+    rows = [line.split("│") for line in invoke("explain", "cf1").stdout.splitlines() if line.count("│") == 5]
+    shown = {row[1].strip(): (row[2].strip(), row[3].strip()) for row in rows}
+    assert shown["odd in g"] == ("yes", "proof")
+    assert shown["no drift without gradients"] == ("yes", "proof")
+    assert shown["degree of scale in g"] == ("0", "proof")
+    assert shown["past total_steps"] == ("stands still", "proof")
+
+
 def test_check(tmp_path: Path) -> None:
     path = save_rule(load_rule("lion"), tmp_path / "lion.json")
     assert invoke("rules", "check", path).exit_code == 0
