@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from closedform import pipeline
 from closedform.evaluation import EvaluationOptions, evaluate, steps_to_target
-from closedform.meta_training import PES, EvolveConfig, MetaTrainConfig, TruncatedBPTT, evolve, meta_train, read_metrics
+from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, lift_literals
+from closedform.meta_training import (
+    PES,
+    Estimator,
+    EvolveConfig,
+    ForwardAccumulation,
+    MetaTrainConfig,
+    TruncatedBPTT,
+    evolve,
+    meta_train,
+    read_metrics,
+)
 from closedform.meta_training._checkpoint import restore_checkpoint
 from closedform.meta_training._trainer import Trainer
 from closedform.pipeline._folder import Folder
@@ -20,16 +32,34 @@ from fuzzing.mutations import spoil_bytes, spoil_json, spoil_lines, spoil_safete
 OPTIONS = EvaluationOptions(tuning_seeds=2, tail=2, points=4, resamples=19, workers=1, extensions=0)
 
 
+SHORT = MetaTrainConfig(steps=3, batch=2, checkpoint_every=1, validate_every=2, validation_episodes=1)
+
+
 def checkpoints(folder: Path) -> Kind:
-    config = MetaTrainConfig(steps=3, batch=2, checkpoint_every=1, validate_every=2, validation_episodes=1)
-    ways = [(TruncatedBPTT(2), config), (PES(2, std=0.1, pairs=1), dataclasses.replace(config, random_scaling=1.0))]
+    """Of meta-training a network."""
+    scaled = dataclasses.replace(SHORT, random_scaling=1.0, side_by_side=2)
+    return _checkpoints(folder, network, [(TruncatedBPTT(2), SHORT), (PES(2, std=0.1, pairs=1), scaled)])
+
+
+def tuning(folder: Path) -> Kind:
+    """Of meta-tuning a rule."""
+
+    def rule() -> LearnedOptimizer:
+        return SymbolicOptimizer(lift_literals(load_rule("adam")))
+
+    return _checkpoints(folder, rule, [(TruncatedBPTT(2), SHORT), (ForwardAccumulation(2), SHORT)])
+
+
+def _checkpoints(
+    folder: Path, made: Callable[[], LearnedOptimizer], ways: list[tuple[Estimator, MetaTrainConfig]]
+) -> Kind:
     places = [folder / str(index) / "checkpoint.safetensors" for index in range(len(ways))]
-    for place, (estimator, chosen) in zip(places, ways, strict=True):
-        meta_train(network(), [quadratic()], estimator=estimator, config=chosen, out=place.parent)
+    for place, (estimator, config) in zip(places, ways, strict=True):
+        meta_train(made(), [quadratic()], estimator=estimator, config=config, out=place.parent)
 
     def check(path: Path) -> None:
-        estimator, chosen = ways[places.index(path)]
-        trainer = Trainer(network(), [quadratic()], estimator, chosen)
+        estimator, config = ways[places.index(path)]
+        trainer = Trainer(made(), [quadratic()], estimator, config)
         before = trainer.weights()
         try:
             restore_checkpoint(path, trainer)
