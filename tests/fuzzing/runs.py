@@ -27,7 +27,7 @@ from closedform.pipeline._folder import Folder
 from closedform.rules import load_rule
 from fuzzing.documents import network, printed, quadratic, sure, undrawn
 from fuzzing.harness import Kind
-from fuzzing.mutations import spoil_bytes, spoil_json, spoil_lines, spoil_safetensors
+from fuzzing.mutations import spoil_json, spoil_lines, spoil_safetensors
 
 OPTIONS = EvaluationOptions(tuning_seeds=2, tail=2, points=4, resamples=19, workers=1, extensions=0)
 
@@ -135,13 +135,16 @@ def folders(folder: Path, drawn: bool = False) -> Kind:
         "config.json": spoil_json,
         "stages.json": spoil_json,
         "hall_of_fame.json": spoil_json,
+        "choice.json": spoil_json,
+        "rule.json": spoil_json,
         "rule_distilled.json": spoil_json,
         "rule_tuned.json": spoil_json,
         "trajectories.safetensors": spoil_safetensors,
         "evaluation/evaluation.json": spoil_json,
+        "rule_scheduled.json": spoil_json,
         "meta_training/metrics.jsonl": spoil_lines,
         "meta_training/model.safetensors": spoil_safetensors,
-        "meta_tuning/metrics.jsonl": spoil_bytes,
+        "tuning/chosen/evolution.json": spoil_json,
     }
 
     def check(_: Path) -> None:
