@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 from closedform import pipeline
 from closedform.evaluation import EvaluationOptions, evaluate, steps_to_target
@@ -25,7 +26,7 @@ from closedform.meta_training._checkpoint import restore_checkpoint
 from closedform.meta_training._trainer import Trainer
 from closedform.pipeline._folder import Folder
 from closedform.rules import load_rule
-from fuzzing.documents import network, printed, quadratic, sure, undrawn
+from fuzzing.documents import network, printed, quadratic, sure
 from fuzzing.harness import Kind
 from fuzzing.mutations import spoil_json, spoil_lines, spoil_safetensors
 
@@ -123,11 +124,26 @@ def evolution(folder: Path) -> Kind:
 
 
 def reports(folder: Path) -> Kind:
-    """As `folders`, with all plots drawn."""
-    return folders(folder, drawn=True)
+    """A finished run that is resumed, which writes its report anew."""
+    return _finished(folder, contextlib.nullcontext)
 
 
-def folders(folder: Path, drawn: bool = False) -> Kind:
+def folders(folder: Path) -> Kind:
+    """As `reports`, where the report's numbers and plots, which take long, are not made of what was read."""
+    return _finished(folder, _unreported)
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    module = pipeline._run
+    with (
+        mock.patch.object(module, "response_curves", return_value=()),
+        mock.patch.object(module, "write_report"),
+    ):
+        yield
+
+
+def _finished(folder: Path, around: Callable[[], contextlib.AbstractContextManager[None]]) -> Kind:
     config = pipeline.preset("smoke")
     config = dataclasses.replace(config, task="quadratic", optimizer="rp-s")
     pipeline.run(config, folder)
@@ -150,11 +166,8 @@ def folders(folder: Path, drawn: bool = False) -> Kind:
     def check(_: Path) -> None:
         opened = Folder(folder, config.to_dict(), resume=True, overwrite=False)
         if all(map(opened.done, pipeline.STAGES)):  # else it would do the stage again, which is right, and takes long
-            report()
-
-    def report() -> None:
-        with contextlib.nullcontext() if drawn else undrawn():
-            pipeline.run(config, folder, resume=True)
+            with around():
+                pipeline.run(config, folder, resume=True)
 
     return Kind(
         [((folder / name).read_bytes(), way) for name, way in files.items()], check, [folder / name for name in files]
