@@ -30,9 +30,10 @@ from closedform.errors import OutputError
 
 FLAGS = (
     "-std=gnu11 -O3 -fPIC -shared -fopenmp-simd "
-    "-fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-unswitch-loops"
+    "-fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-unswitch-loops -fno-tree-pre"
 ).split()
-"""Not -ffast-math: NaN and infinity must be seen, and nothing may flush denormals for the whole process."""
+"""Not -ffast-math: NaN and infinity must be seen, and nothing may flush denormals for the whole process. Partial
+redundancy elimination makes branches of conditions that hold for a whole loop, which is then not vectorised."""
 PATIENCE = 120
 """Seconds that a compilation may take."""
 MAX_DAYS, MAX_MEGABYTES = 90, 256
