@@ -85,7 +85,9 @@ WRITERS: dict[str, Callable[[], Callable[[Path], object]]] = {
     "evaluation": lambda: _evaluation().save,
     "report": lambda: _later(ReportData(title="x"), lambda data, path: write_report(path, data)),
     "checkpoint": lambda: lambda path: _train(path.parent),
-    "metrics": lambda: lambda path: MetricsLog(path.with_name("metrics.jsonl")).append({"step": 1, "loss": 0.123456789}),
+    "metrics": lambda: (
+        lambda path: MetricsLog(path.with_name("metrics.jsonl")).append({"step": 1, "loss": 0.123456789})
+    ),
     "evolution": lambda: lambda path: _evolve(path.parent),
     "runs": lambda: lambda path: _evaluation(path.parent),
     "lines": lambda: lambda path: append_text(path, "x" * 100),
