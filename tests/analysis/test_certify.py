@@ -13,7 +13,7 @@ from strategies import late_programs, programs
 import closedform as cf
 from closedform.analysis import Certificates, certify
 from closedform.analysis._bounds import bound
-from closedform.analysis._certify import SHAPE, STILL
+from closedform.analysis._certify import CHECK, EXAMPLE, PROOF, SHAPE, STILL
 from closedform.analysis._intervals import SPECTRAL
 from closedform.analysis._probe import TOTAL, histories, run
 from closedform.analysis._stability import limit_by_runs, linear_limit
@@ -21,7 +21,7 @@ from closedform.errors import UnknownNameError
 from closedform.lang import Apply, Program, newton_schulz
 from closedform.rules import Rule, library_names, load_rule
 
-CF1 = Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json"
+CF1_START = Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json"
 ADAM = (1 - 0.9) / math.sqrt(1 - 0.999) / math.sqrt(1 - 0.9**2 / 0.999)
 """sup |m|/sqrt(v): Cauchy-Schwarz, reached by gradients that grow by 0.999/0.9 a step."""
 NO = ("no", "example")
@@ -69,14 +69,22 @@ def test_adamw_is_odd_but_for_its_decay() -> None:
     assert "weight decay" in found.no_drift.note
 
 
-def test_cf1_is_odd_drift_free_and_scale_free() -> None:
-    found = certify(CF1)
+@pytest.mark.parametrize("rule", ["cf1", CF1_START])
+def test_cf1_keeps_its_certificates(rule: str | Path) -> None:
+    """The rule that ships, and where its search began."""
+    found = certify(rule)
     assert (found.odd.value, found.odd.by) == (True, "proof")
     assert (found.no_drift.value, found.no_drift.by) == (True, "proof")
     assert (found.degree_g.value, found.degree_g.by, found.degree_g.note) == (0, "proof", "up to eps = 1e-20")
     assert (found.past_horizon.value, found.past_horizon.by) == (STILL, "proof")
+    assert found.fades.value is True
+    assert math.isfinite(found.bound.value)
     assert found.bound.by == "proof"
     assert found.bound.note == "|w| <= 1, a 32 x 32 matrix, T = 1000"
+    assert found.stable_lr.value > 1
+    loaded = load_rule(rule)
+    assert loaded.complexity <= 60
+    assert loaded.state_cost <= 3
 
 
 def test_a_drift_is_found() -> None:
@@ -160,9 +168,28 @@ def test_weight_decay_and_ascent_in_a_linear_rule() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", library_names())
 def test_every_rule_can_be_certified(name: str) -> None:
-    found = certify(name)
+    """What is said to be proved shows in runs; what is not says that it was an example or a check."""
+    found, program = certify(name), load_rule(name).program.live
     assert len(list(found)) == 8
+    assert {entry.by for entry in found} <= {PROOF, EXAMPLE, CHECK}
     json.dumps(found.to_dict(), allow_nan=False)
+    every = histories((8, 6), 30)
+    gradients = torch.stack([every["normal"], every["heavy-tailed"], every["growing 1.1"]])
+    w = torch.randn((8, 6), generator=torch.Generator().manual_seed(2), dtype=torch.float64).clamp(-1, 1)
+    updates = run(program, gradients, w)
+    if found.odd.value:
+        torch.testing.assert_close(run(program, -gradients, w), -updates)
+    if found.no_drift.value:
+        assert not run(program, torch.zeros_like(gradients), w).any()
+    if found.degree_g.value is not None:
+        scaled = run(program, 8 * gradients, w)
+        torch.testing.assert_close(scaled, 8**found.degree_g.value * updates, rtol=1e-3, atol=1e-9)
+    if found.degree_w.value is not None:
+        grown = run(program, gradients, 8 * w)
+        torch.testing.assert_close(grown, 8**found.degree_w.value * updates, rtol=1e-3, atol=1e-9)
+    if found.bound.by == PROOF:
+        largest = bound(program, (8, 6), TOTAL, 1.0)
+        assert float(updates.abs().max()) <= largest * (1 + 1e-9)
 
 
 def test_by_name_and_as_json() -> None:

@@ -41,6 +41,16 @@ def test_rules_and_explain() -> None:
     assert "no drift without gradients" in printed
 
 
+def test_explain_shows_the_certificates_of_the_rule_that_ships() -> None:
+    found = json.loads(invoke("explain", "cf1", "--json").stdout)["certificates"]
+    shown = {name: (entry["value"], entry["by"]) for name, entry in found.items()}
+    assert shown["odd"] == (True, "proof")
+    assert shown["no_drift"] == (True, "proof")
+    assert shown["degree_g"] == (0, "proof")
+    printed = invoke("explain", "cf1").stdout
+    assert all(text in printed for text in ("odd in g", "degree of scale", "stands still", "proof", "check"))
+
+
 def test_check(tmp_path: Path) -> None:
     path = save_rule(load_rule("lion"), tmp_path / "lion.json")
     assert invoke("rules", "check", path).exit_code == 0
