@@ -92,7 +92,7 @@ def _print_explanation(found: Explanation) -> None:
 
 
 def _print_certificates(certificates: Certificates) -> None:
-    table = Table(*(Column(name, no_wrap=True) for name in ("certificate", "value", "known by")), "note")
+    table = Table(Column("certificate", no_wrap=True), "value", "known by", "note")
     for entry in certificates:
         table.add_row(entry.claim, entry.answer, entry.by, entry.note)
     STDOUT.print("", table)
