@@ -3,10 +3,10 @@
     python benchmarks/symmetric_distillation.py [--seeds 3] [--networks dm,rp,celo]
 
 Records each network at work on digits, distils the recording with ``symmetries="none"`` and ``"auto"`` and otherwise
-the same options (celo with ``"both"`` too), and trains with the chosen equation of each hall: R^2 on held-out episodes, nodes, and the loss of
-fresh episodes, on the half of the data that was not recorded, over the network's from the same starts and batches.
-Searches are bounded by generations, so that the numbers do not depend on the machine. Writes
-benchmarks/results/symmetric_distillation.md and .json after every network.
+the same options (celo with ``"both"`` too), and trains with the chosen equation of each hall: R^2 on held-out episodes,
+nodes, and the loss of fresh episodes, on the half of the data that was not recorded, over the network's from the same
+starts and batches. Searches are bounded by generations, so that the numbers do not depend on the machine's speed.
+Writes benchmarks/results/symmetric_distillation.md and .json after every network.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SEARCH = DistillConfig(
 )
 CHOICES = {"none": "without", "auto": "as measured", "both": "odd and scale-free, asked for"}
 ASKED = ("celo",)
-"""Networks that are distilled with ``"both"`` too: celo is odd and scale-free by its form, but through whole tensors, of
-which a recording of single parameters tells little."""
+"""Networks that are distilled with ``"both"`` too: celo is odd and scale-free by its form, but through whole tensors,
+of which a recording of single parameters tells little."""
 MOST = 1e6
 """A loss over the network's that counts as having diverged."""
 
