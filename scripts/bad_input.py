@@ -44,6 +44,9 @@ def rule_files(folder: Path) -> dict[str, Path]:
         "import in an expression": {"update": "__import__('os').system('echo gotcha')"},
         "deep nesting": {"update": "(" * 3000 + "g" + ")" * 3000},
         "a tower of powers": {"update": "g**1000"},
+        "the horizon in a file of format 1": {"update": "-progress*g"},
+        "a matrix operator on a scalar": {"format": "closedform.rule/2", "update": "-norm(g)*row_mean(norm(g))*g"},
+        "an initial value of no state": {"format": "closedform.rule/2", "init": {"n": "w"}},
     }
     files = {}
     for index, (name, change) in enumerate(cases.items()):
@@ -142,6 +145,32 @@ meta_train(learned_optimizers.get("rp-s"), [task])
 from closedform import meta_train, learned_optimizers
 meta_train(learned_optimizers.get("rp-s"), [])
 """,
+    "a rule with progress, without total_steps": """
+import torch
+from closedform import RuleOptimizer
+RuleOptimizer([torch.nn.Parameter(torch.ones(2))], "cf1")
+""",
+    "a horizon of no steps": """
+import torch
+from closedform import RuleOptimizer
+RuleOptimizer([torch.nn.Parameter(torch.ones(2))], "cf1", total_steps=0)
+""",
+    "a distribution of no tasks": """
+from closedform import TaskDistribution
+TaskDistribution(families=())
+""",
+    "evolution on no tasks": """
+from closedform import load_rule
+from closedform.meta_training import evolve
+evolve(load_rule("adam"), [])
+""",
+    "a reference that diverges": """
+from closedform import load_rule, tasks
+from closedform.meta_training import evolve
+task = tasks.get("quadratic")
+task.loss = lambda params, batch: next(iter(params.values())).sum() * float("inf")
+evolve(load_rule("adam"), [task])
+""",
 }
 """What the command line cannot ask for, with the library: the last line of the traceback is shown."""
 
@@ -165,6 +194,8 @@ def cases(folder: Path) -> dict[str, list[str]]:
         "a recording that is not one": ["distill", str(folder / "short.safetensors"), *out],
         "no seeds": ["evaluate", "--seeds", "0", *out],
         "unknown export target": ["export", "adam", "--to", "pyhton"],
+        "an empty pool of tasks": ["evolve", "adam", "--pool", "0", *out],
+        "a horizon longer than the budget": ["evolve", "adam", "--horizon", "50", "100000", "--budget", "100", *out],
     }
     return found | {title: _out(arguments, folder) for title, arguments in (tables(folder) | models(folder)).items()}
 

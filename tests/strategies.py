@@ -103,3 +103,28 @@ late_programs = st.builds(
     expressions([OPERATORS[name] for name in SMOOTH], _LATE, 8),
 )
 """Random rules of level 2: the horizon, shapes, rows and columns, matrices, initial states."""
+_STAGED = st.sampled_from(
+    [
+        parse(text)
+        for text in (
+            "m; v; g; prev(m); lag(o, 2); o; orthogonalise(o + v); orthogonalise(g*m); rms(o); fan_in; progress; "
+            "orthogonalise(lag(o, 1) + g); n; orthogonalise(w)*norm(orthogonalise(g))"
+        ).split("; ")
+    ]
+)
+staged_programs = st.builds(
+    lambda m, o, update: Program(
+        {"a": 0.9},
+        {
+            "m": apply("add", parse("a*m"), apply("mul", Number(0.1), _bounded(m))),
+            "v": parse("0.95*v + square(orthogonalise(g))"),
+            "n": parse("0.5*n + rms(orthogonalise(w))"),
+        },
+        {"o": apply("orthogonalise", o)},
+        {"update": _bounded(update)},
+    ),
+    smooth_expressions(("g", "w", "v")).map(_with_gradient),
+    smooth_expressions(("g", "m", "n")).map(_with_gradient),
+    expressions([OPERATORS[name] for name in SMOOTH if name != "sign"], _STAGED, 8),
+)
+"""Random rules with matrix operators, of each other too, but without rows and columns."""

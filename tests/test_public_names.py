@@ -1,13 +1,24 @@
 """The public names, pinned: adding one is a decision, removing one is a breaking change."""
 
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 
 import closedform
 
 TOP = {
-    *("__version__", "Evaluation", "HallOfFame", "LearnedOptimizer", "MetaTrainConfig", "Rule", "RuleOptimizer"),
+    *(
+        "__version__",
+        "Evaluation",
+        "EvolveConfig",
+        "HallOfFame",
+        "LearnedOptimizer",
+        "MetaTrainConfig",
+        "Rule",
+        "RuleOptimizer",
+    ),
     *(
         "SymbolicOptimizer",
         "Task",
@@ -17,6 +28,7 @@ TOP = {
         "certify",
         "distill",
         "evaluate",
+        "evolve",
         "explain",
         "load_rule",
     ),
@@ -30,6 +42,7 @@ NEEDED = {
     "features": {"FEATURES", "Feature", "feature_program", "rule_from_features", "get"},
     "optim": {"RuleOptimizer", "parameter_groups"},
     "tasks": {"Task", "TASKS", "get"},
+    "tasks.distribution": {"TaskDistribution", "DrawnTask", "Reparametrised", "FAMILIES"},
     "learned_optimizers": {
         "LearnedOptimizer",
         "LEARNED_OPTIMIZERS",
@@ -38,7 +51,15 @@ NEEDED = {
         "get",
         "load_optimizer",
     },
-    "meta_training": {"meta_train", "meta_tune", "TruncatedBPTT", "ESTIMATORS", "MetaTrainConfig"},
+    "meta_training": {
+        "meta_train",
+        "meta_tune",
+        "TruncatedBPTT",
+        "ESTIMATORS",
+        "MetaTrainConfig",
+        "evolve",
+        "EvolveConfig",
+    },
     "trajectories": {"Trajectories", "record"},
     "distillation": {"distill", "distill_table", "load_table", "HallOfFame", "EquationHall", "BACKENDS"},
     "evaluation": {"evaluate", "Evaluation", "BASELINES", "select_closed_loop"},
@@ -61,6 +82,33 @@ def test_packages_offer_their_names(package: str) -> None:
     assert NEEDED[package] <= set(module.__all__)
     for name in module.__all__:
         assert hasattr(module, name)
+
+
+ARCHITECTURE = Path(__file__).parents[1] / "docs" / "architecture.md"
+DOCUMENTED = {
+    package: names.split()
+    for package, names in re.findall(r"^\| `(\w+)` \| .* \| `([^`]+)` \|$", ARCHITECTURE.read_text(), re.MULTILINE)
+}
+
+
+def test_the_architecture_names_every_package() -> None:
+    packages = set(closedform._SUBPACKAGES) - {"errors"}
+    assert set(DOCUMENTED) == packages | {"cli"}
+
+
+@pytest.mark.parametrize("package", DOCUMENTED)
+def test_the_architectures_names_are_there(package: str) -> None:
+    """In their package, and those of the whole library at its top too."""
+    module = importlib.import_module(f"closedform.{package}")
+    for name in DOCUMENTED[package]:
+        found = getattr(module, name, None) or getattr(closedform, name, None)
+        assert found is not None, name
+        assert name in module.__all__ or name in closedform.__all__
+
+
+def test_the_architecture_names_what_is_new() -> None:
+    documented = {name for names in DOCUMENTED.values() for name in names}
+    assert {"evolve", "EvolveConfig", "certify", "parameter_groups", "TaskDistribution", "RuleOptimizer"} <= documented
 
 
 def test_unknown_names_are_refused() -> None:

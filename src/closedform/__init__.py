@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from closedform.evaluation import evaluate as evaluate
     from closedform.learned_optimizers import LearnedOptimizer as LearnedOptimizer
     from closedform.learned_optimizers import SymbolicOptimizer as SymbolicOptimizer
+    from closedform.meta_training import EvolveConfig as EvolveConfig
     from closedform.meta_training import MetaTrainConfig as MetaTrainConfig
     from closedform.meta_training import TruncatedBPTT as TruncatedBPTT
+    from closedform.meta_training import evolve as evolve
     from closedform.meta_training import meta_train as meta_train
     from closedform.meta_training import meta_tune as meta_tune
     from closedform.optim import RuleOptimizer as RuleOptimizer
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Evaluation": "evaluation",
+    "EvolveConfig": "meta_training",
     "HallOfFame": "distillation",
     "LearnedOptimizer": "learned_optimizers",
     "MetaTrainConfig": "meta_training",
@@ -53,6 +56,7 @@ _EXPORTS = {
     "certify": "analysis",
     "distill": "distillation",
     "evaluate": "evaluation",
+    "evolve": "meta_training",
     "explain": "analysis",
     "load_rule": "rules",
     "meta_train": "meta_training",

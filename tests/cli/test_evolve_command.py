@@ -27,7 +27,13 @@ def test_evolves_a_rule_and_resumes(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
-    for options, text in ((["--trainable", "bta1"], "beta1"), (["--population", "1"], "population")):
+    cases = (
+        (["--trainable", "bta1"], "beta1"),
+        (["--population", "1"], "population"),
+        (["--pool", "0"], "pool must be"),
+        (["--horizon", "50", "100000"], "beyond the budget"),
+    )
+    for options, text in cases:
         result = CliRunner().invoke(app, ["evolve", "adam", "--out", str(tmp_path), *QUICK, *options])
         assert result.exit_code == 2
         assert text in result.stderr

@@ -14,6 +14,7 @@ from closedform.lang import (
     horizon_inputs,
     initial_memory,
     memory_kinds,
+    newton_schulz,
     parse,
     shape_inputs,
     step,
@@ -71,7 +72,7 @@ def test_a_norm_counts_every_element_of_a_row(generator: torch.Generator) -> Non
     torch.testing.assert_close(evaluate(parse("mean(row_mean(g))"), {"g": x}), x.mean())
 
 
-@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 3, 2), (3, 3)])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 3, 2), (3, 3), (40, 100), (90, 33), (34, 8, 3, 3), (40, 50)])
 def test_orthogonalise_maps_singular_values_by_the_quintic(shape, generator: torch.Generator) -> None:
     x = torch.randn(*shape, generator=generator, dtype=torch.float64)
     found = OPERATORS["orthogonalise"].torch(x)
@@ -84,6 +85,34 @@ def test_orthogonalise_maps_singular_values_by_the_quintic(shape, generator: tor
     assert 0.6 < float(s.min()) <= float(s.max()) < 1.3
     torch.testing.assert_close(OPERATORS["orthogonalise"].torch(-x), -found)
     torch.testing.assert_close(OPERATORS["orthogonalise"].torch(1000 * x), found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 120), (130, 36), (40, 40)])
+@pytest.mark.parametrize("spread", [1.0, 1e-4, 1e-9])
+def test_orthogonalise_is_as_exact_as_its_type(shape, spread: float, generator: torch.Generator) -> None:
+    """Small singular values in float32 too, which products of rows square."""
+    u, s, v = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    x = (u * torch.logspace(0, math.log10(spread), len(s), dtype=torch.float64)) @ v
+    orthogonalise = OPERATORS["orthogonalise"].torch
+    exact = orthogonalise(x.float().double())
+    assert torch.linalg.matrix_norm(orthogonalise(x.float()).double() - exact, 2) < 5e-5
+
+
+def test_orthogonalise_of_stacks_and_its_derivative(generator: torch.Generator) -> None:
+    """Wide matrices too, one by one, stacked and under vmap."""
+    orthogonalise = OPERATORS["orthogonalise"].torch
+    for shape in ((33, 70), (5, 4)):
+        x = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+        alone = torch.stack([orthogonalise(one) for one in x])
+        torch.testing.assert_close(newton_schulz(x), alone)
+        torch.testing.assert_close(torch.vmap(orthogonalise)(x), alone)
+        direction = torch.randn(shape, generator=generator, dtype=torch.float64)
+        _, slope = torch.func.jvp(orthogonalise, (x[0],), (direction,))
+        change = (orthogonalise(x[0] + 1e-6 * direction) - orthogonalise(x[0] - 1e-6 * direction)) / 2e-6
+        torch.testing.assert_close(slope, change, rtol=1e-5, atol=1e-6)
+        one = x[0].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((orthogonalise(one) * direction).sum(), one)
+        torch.testing.assert_close((gradient * direction).sum(), (slope * direction).sum(), rtol=1e-9, atol=1e-9)
 
 
 def test_orthogonalise_leaves_vectors_and_zeros() -> None:

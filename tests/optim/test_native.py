@@ -25,8 +25,10 @@ from closedform.optim._native_build import NativeUnavailable
 from closedform.rules import Rule, library_names, load_rule
 
 SHAPES = [(3, 5), (1,), (), (0, 4), (2, 3, 2), (CHUNK + 1000,)]
+MATRICES = [(3, 5), (7, 2), (3, 5), (4, 3, 2, 2), (6,), (), (5, 0), (40, 900), (1, 4)]
+"""Two of one shape, tall and wide ones, a convolution, some that are none, and one of several chunks."""
 LR, DECAY, TOTAL = 0.01, 0.1, 10
-LIBRARY = [name for name in library_names() if not load_rule(name).program.matrix_operators]
+LIBRARY = library_names()
 MIXED = Rule.parse(
     "mixed",
     "-m/(n + 0.1) - lag(n, 2)*lag(u, 2) - 0.1*q*lag(g, 3) - lag(m, 3)*rms(g - mean(g)) - lag(k, 2)",
@@ -34,6 +36,26 @@ MIXED = Rule.parse(
     where={"u": "tanh(m)*q"},
 )
 """All kinds of states and lags: one number an element, a tensor, a step; reductions of reductions."""
+STAGED = Rule.parse(
+    "staged",
+    "-orthogonalise(o - 0.3*rms(o)*tanh(w))*k - 0.1*(orthogonalise(lag(o, 2) + w) + p*orthogonalise(w)*tanh(q)/T)",
+    state={"m": "0.9*m + g", "k": "0.5*k + rms(w)", "q": "0.5*q + orthogonalise(g)"},
+    where={"o": "orthogonalise(m + g/fan_in)", "p": "0.5*prev(p) + norm(o)*progress"},
+)
+"""Matrix operators of each other, of lagged ones, in states, beside reductions before and after."""
+ROWS = Rule.parse(
+    "rows",
+    "-m/(sqrt(r*c/mean(r)) + 0.1) - 0.1*col_mean(tanh(w)*r)*prev(c) - 0.1*rms(c)*orthogonalise(r*g)*p",
+    state={
+        "m": "0.9*m + g/(1 + r)",
+        "r": "0.9*r + row_mean(square(g)) + row_mean(col_mean(w))",
+        "c": "max(0.5*c, col_mean(square(g)))",
+    },
+    where={"p": "0.5*prev(p) + norm(c)*progress"},
+    init={"c": "col_mean(square(w))"},
+)
+"""States of one number a row and a column, of each other, beside whole ones."""
+RULES = {"mixed": MIXED, "staged": STAGED, "rows": ROWS, **{name: load_rule(name) for name in LIBRARY}}
 
 
 def memory_of(program: Program, param: Tensor, state: torch.dtype | None = None) -> Memory:
@@ -52,7 +74,7 @@ class Twin:
         state = options.get("state")
         self.memories = [memory_of(self.program, param, state) for param in self.params]
         self.batch = Batch(Kernel(self.program, dtype, **options))
-        self.expected = [param.to(exact, copy=True).reshape(-1) for param in self.params]
+        self.expected = [param.to(exact, copy=True).reshape(param.shape or (1,)) for param in self.params]
         self.kept = [initial_memory(self.program, param) for param in self.expected]
         self.t = 0
 
@@ -63,7 +85,8 @@ class Twin:
         self.batch.step(self.params, grads, self.memories, self.t, LR, DECAY, **options)
         clock = torch.tensor(float(self.t), dtype=torch.float64)
         for i, grad in enumerate(grads):
-            w, g = self.expected[i], grad.to(self.exact).reshape(-1)
+            w = self.expected[i]
+            g = grad.to(self.exact).reshape(w.shape)
             inputs = {"g": -g if maximize else g, "w": w, "t": clock, **horizon_inputs(clock, TOTAL)}
             inputs |= shape_inputs(self.params[i].shape)
             outputs, self.kept[i] = step(self.program, inputs, self.kept[i])
@@ -71,7 +94,7 @@ class Twin:
 
     def compare(self, rtol: float, atol: float) -> None:
         for param, expected in zip(self.params, self.expected, strict=True):
-            torch.testing.assert_close(param.reshape(-1).to(self.exact), expected, rtol=rtol, atol=atol)
+            torch.testing.assert_close(param.reshape(expected.shape).to(self.exact), expected, rtol=rtol, atol=atol)
         for memory, kept in zip(self.memories, self.kept, strict=True):
             for key, value in memory.items():
                 expected = kept[key].to(torch.float64)
@@ -79,18 +102,26 @@ class Twin:
                 torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, msg=key, equal_nan=True)
 
 
+def shapes_for(program: Program) -> list[tuple[int, ...]]:
+    """Without empty ones where rows are kept: those are left to torch."""
+    shapes = MATRICES if program.matrix_operators else SHAPES
+    return [shape for shape in shapes if 0 not in shape or not program.merged.factored]
+
+
 @pytest.mark.parametrize("maximize", [False, True])
-@pytest.mark.parametrize("name", [*LIBRARY, "mixed"])
+@pytest.mark.parametrize("name", RULES)
 def test_lockstep_float64(name: str, maximize: bool) -> None:
-    twin = Twin((MIXED if name == "mixed" else load_rule(name)).program, torch.float64, torch.float64)
+    program = RULES[name].program
+    twin = Twin(program, torch.float64, torch.float64, shapes=shapes_for(program))
     for _ in range(7):
         twin.advance(maximize)
     twin.compare(rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [*LIBRARY, "mixed"])
+@pytest.mark.parametrize("name", RULES)
 def test_lockstep_float32(name: str) -> None:
-    twin = Twin((MIXED if name == "mixed" else load_rule(name)).program, torch.float32, torch.float32)
+    program = RULES[name].program
+    twin = Twin(program, torch.float32, torch.float32, shapes=shapes_for(program))
     for _ in range(7):
         twin.advance()
     twin.compare(rtol=1e-5, atol=1e-6)
@@ -110,7 +141,7 @@ def test_one_bfloat16_step_is_the_float32_step_rounded() -> None:
     twin = Twin(program, torch.bfloat16, torch.float32)
     twin.advance()
     for param, expected in zip(twin.params, twin.expected, strict=True):
-        different = (param.reshape(-1) != expected.bfloat16()).double().mean() if param.numel() else 0
+        different = (param.reshape(expected.shape) != expected.bfloat16()).double().mean() if param.numel() else 0
         assert different < 1e-3  # ties and last bits
 
 
@@ -205,6 +236,22 @@ def test_nan_and_infinity_pass_through() -> None:
     one.step(torch.tensor([1.0, torch.nan, torch.inf, -torch.inf, 0.0, 1e-42]), 1, 0.1, DECAY)
     assert one.param.isnan().tolist() == [False, True, True, True, False, False]
     assert one.memory["m"].isfinite().tolist() == [True, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_condition_on_the_step_chooses_whole_values(dtype: torch.dtype) -> None:
+    """What is not chosen leaves no trace, be it NaN or infinite; -0 stays -0."""
+    program = Rule.parse("choose", "where(greater(t, 1), g, m)", state={"m": "where(t - 2, g, w)"}).program
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0, 1e-42, 2.0], dtype=dtype)
+    w, memory = torch.zeros(6, dtype=dtype), {"m": torch.zeros(6, dtype=dtype)}
+    batch = Batch(Kernel(program, dtype))
+    batch.step([w], [odd], [memory], 1, 1.0)
+    assert torch.equal(memory["m"].nan_to_num(7.0), odd.nan_to_num(7.0))
+    assert memory["m"][3].signbit()
+    w.fill_(3.0)
+    batch.step([w], [torch.ones(6, dtype=dtype)], [memory], 2, 1.0)
+    assert (memory["m"] == 3).all()
+    assert (w == 4).all()
 
 
 def test_without_weight_decay_an_infinite_parameter_stays() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from closedform._options import check_count
 from closedform.cli._app import STDOUT, DataDir, JsonFlag, Resume, Seed, app, show
 from closedform.cli._progress import bar
 from closedform.meta_training import EvolveConfig, evolve
@@ -40,6 +41,7 @@ def evolve_rule(
     json: JsonFlag = False,
 ) -> None:
     """Tune a rule's constants by CMA-ES, by where whole episodes end, on tasks of many kinds."""
+    check_count("pool", pool)
     config = EvolveConfig(
         generations=generations,
         population=population,

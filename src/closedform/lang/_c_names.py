@@ -40,8 +40,8 @@ class Names:
     """What each value of a plan is called where, and how buffers are read and written.
 
     Elementwise values are locals ``n7`` of a loop; uniform ones are ``u[3]``, those of one tensor ``s[2]``, in double,
-    until a pass takes them over as ``n7`` too. Buffers are pointers ``b0``, ``b1``, ... Results of matrix operators, which
-    the caller computes between two passes, are read from work buffers ``o0``, ``o1``, ...
+    until a pass takes them over as ``n7`` too. Buffers are pointers ``b0``, ``b1``, ... Results of matrix operators,
+    which the caller computes between two passes, are read from work buffers ``o0``, ``o1``, ...
     """
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
@@ -80,6 +80,8 @@ class Names:
 
     def call(self, node: Node, operands: Callable[[int], str]) -> str:
         template = _TEMPLATES.get(node.op) or OPERATORS[node.op].c
+        if node.op == "where" and not self.plan.kinds[node.args[0]].varies:
+            template = "cf_select({0}, {1}, {2})"
         return template.format(*map(operands, node.args))
 
     def operand(self, index: int) -> str:

@@ -8,8 +8,8 @@ A step runs in passes. Reductions (``mean rms norm``) need a pass each that only
 
     uniform values (double)  ->  [reducing pass  ->  one number a tensor (double)] ...  ->  storing pass
 
-Matrix operators are the caller's: a pass leaves their arguments in work buffers, ``cf_step`` returns, the caller puts the
-results there, and calls the next stage.
+Matrix operators are the caller's: a pass leaves their arguments in work buffers, ``cf_step`` returns, the caller puts
+the results there, and calls the next stage.
 
 Elementwise values are computed in float, or in double for float64 parameters. bfloat16 is widened on loading; on
 storing, parameters are rounded to nearest and states, if asked for, stochastically.
@@ -38,14 +38,14 @@ class Layout:
         slots: Memory buffers a tensor.
         scalars: Doubles of work space a tensor.
         sums: Doubles of work space a chunk.
-        handed: For each stage but the last, the work buffers whose contents the caller must replace; a tensor's slots
-            end with those of work buffers, in this order.
+        handed: For each stage but the last, the matrix operators that the caller must put work buffers through; a
+            tensor's slots end with those of work buffers, in this order.
     """
 
     slots: int
     scalars: int
     sums: int
-    handed: tuple[tuple[int, ...], ...] = ()
+    handed: tuple[tuple[str, ...], ...] = ()
 
 
 def layout(plan: Plan) -> Layout:
@@ -54,7 +54,7 @@ def layout(plan: Plan) -> Layout:
     sums = max((len(reductions(plan, level)) for level in range(1, _depth(plan) + 1)), default=0)
     buffers, works = sum(ring.depth for ring in plan.rings), matrix_nodes(plan)
     by_level = [
-        tuple(place for place, index in enumerate(works) if plan.levels[index] == level)
+        tuple(plan.nodes[index].op for index in works if plan.levels[index] == level)
         for level in range(1, _depth(plan) + 1)
     ]
     return Layout(buffers + len(works), scalars, sums, tuple(filter(None, by_level)))
@@ -63,7 +63,8 @@ def layout(plan: Plan) -> Layout:
 def c_source(plan: Plan, storage: Storage) -> str:
     """C source of ``int cf_step(const cf_call *)`` for a plan with the one output ``update``.
 
-    The plan has no matrix operators but those whose result is a matrix (`Layout` says what the caller does for them).
+    Its kinds know no rows and columns (`closedform.lang._lowering.spread`). What the caller does for its matrix
+    operators is said by `Layout`.
     """
     functions = Functions(plan, storage)
     before, after = _driver()

@@ -108,6 +108,16 @@ def lower(program: Program) -> Plan:
     return _finished(builder, stores, outputs)
 
 
+def spread(plan: Plan) -> Plan:
+    """The same plan with what is one number a row or column spread over the elements."""
+
+    def over_elements(kind: Kind) -> Kind:
+        return Kind.ELEMENTWISE if kind.varies else kind
+
+    rings = tuple(replace(ring, kind=over_elements(ring.kind)) for ring in plan.rings)
+    return replace(plan, kinds=tuple(map(over_elements, plan.kinds)), rings=rings)
+
+
 def _needed(nodes: Sequence[Node], roots: Sequence[int], stop: Callable[[int], bool]) -> list[int]:
     found: set[int] = set()
     frontier = list(roots)

@@ -21,6 +21,10 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 NORM_FLOOR = 1e-7
 """Added to the Frobenius norm that a matrix is divided by first."""
+WIDE, FEWEST = 2, 32
+"""Columns a row, and rows, from which on the iteration goes over products of rows, smaller than the matrix."""
+ROUNDS = (3, 2)
+"""Its iterations, from fresh products each time: after more of them small singular values would drown in rounding."""
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
@@ -60,15 +64,44 @@ def newton_schulz(x: Tensor) -> Tensor:
 
     References:
         K. Jordan et al. 2024, `Muon <https://kellerjordan.github.io/posts/muon/>`_: coefficients and number of steps.
+        J. Zhang, N. Amsel, B. Chen & T. Dao 2026, `Gram Newton-Schulz
+        <https://dao-lab.ai/blog/2026/gram-newton-schulz>`_: products of rows, and why to begin them anew.
     """
-    a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
     y = x.mT if tall else x
     y = y / (torch.linalg.vector_norm(y, dim=(-2, -1), keepdim=True) + NORM_FLOOR)
     shape = y.shape
     y = y.reshape(math.prod(shape[:-2]), *shape[-2:])
+    if shape[-2] >= FEWEST and shape[-1] >= WIDE * shape[-2]:
+        for count in ROUNDS:
+            y = _iterated_wide(y, count)
+    else:
+        y = _iterated(y)
+    y = y.reshape(shape)
+    return y.mT if tall else y
+
+
+def _iterated(y: Tensor) -> Tensor:
+    """``y <- (a + b G + c G^2) y`` with ``G = y y^T``; matrices [K, m, n]."""
+    a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = torch.bmm(y, y.mT)
         y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
-    y = y.reshape(shape)
-    return y.mT if tall else y
+    return y
+
+
+def _iterated_wide(y: Tensor, count: int) -> Tensor:
+    """The same, ``count`` times, with two products of size m m n in place of ``2 count``, the others of size m m m.
+
+    With ``P = a + b G + c G^2`` the next ``G`` is ``P G P``, and what multiplies ``y`` in the end the product of all P.
+    """
+    a, b, c = COEFFICIENTS
+    gram = torch.bmm(y, y.mT)
+    factor = a * torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
+    for index in range(count):
+        rest = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # P - a
+        factor = factor + rest if index == 0 else torch.baddbmm(factor, rest, factor, beta=a)
+        if index + 1 < count:
+            half = torch.baddbmm(gram, rest, gram, beta=a)
+            gram = torch.baddbmm(half, half, rest, beta=a)
+    return torch.bmm(factor, y)

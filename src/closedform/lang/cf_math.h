@@ -68,6 +68,16 @@ CF_INLINE uint32_t cf_key(uint64_t seed, uint64_t counter) {
 CF_PLAIN(float, f32, fabsf, sqrtf)
 CF_PLAIN(double, f64, fabs, sqrt)
 
+/* where, for a condition that all elements of a loop have in common: of it, compilers make a branch, and no vectors. */
+CF_INLINE float cf_select_f32(float c, float x, float y) {
+    const uint32_t mask = -(uint32_t)(c != 0);
+    return cf_from_bits((cf_bits(x) & mask) | (cf_bits(y) & ~mask));
+}
+CF_INLINE double cf_select_f64(double c, double x, double y) {
+    const uint64_t mask = -(uint64_t)(c != 0);
+    return cf_from_bits64((cf_bits64(x) & mask) | (cf_bits64(y) & ~mask));
+}
+
 /* ------------------------------------------------------------------------------------------------------- double */
 
 CF_INLINE double cf_pow_f64(double x, double y) { return pow(x, y); }
@@ -280,6 +290,7 @@ CF_INLINE float cf_spow_f32(float x, float y) {
 #define cf_max(x, y) CF_CHOOSE(max, x)(x, y)
 #define cf_greater(x, y) CF_CHOOSE(greater, x)(x, y)
 #define cf_where(c, x, y) CF_CHOOSE(where, x)(c, x, y)
+#define cf_select(c, x, y) CF_CHOOSE(select, x)(c, x, y)
 #define cf_pow(x, y) CF_CHOOSE(pow, x)(x, y)
 #define cf_pow_half(x) CF_CHOOSE(pow_half, x)(x)
 #define cf_spow(x, y) CF_CHOOSE(spow, x)(x, y)

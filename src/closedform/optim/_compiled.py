@@ -17,6 +17,7 @@ from closedform.optim._backends import Cohort, Settings
 from closedform.optim._fused import FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
 from closedform.optim._native_build import NativeUnavailable
+from closedform.optim._surgery import Look
 from closedform.rules import Rule
 
 PLAIN = {Tensor, torch.nn.Parameter}
@@ -29,12 +30,20 @@ class Compiled:
     def __init__(self) -> None:
         self._batches: dict[Hashable, Batch | FusedBatch] = {}
 
+    def unchanged(
+        self, place: Hashable, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]
+    ) -> Look | None:
+        """What was seen of these parameters at their last step, if it was a native one and all is still so."""
+        batch = self._batches.get(place)
+        return batch.unchanged(params, grads, memories) if isinstance(batch, Batch) else None
+
     def step(
         self,
         place: Hashable,
         rule: str,
         cohort: Cohort,
         settings: Settings,
+        seen: Look | None = None,
     ) -> None:
         """Advance parameters that are at the same step.
 
@@ -43,6 +52,7 @@ class Compiled:
             rule: JSON text of the rule.
             cohort: The parameters, with gradients and memories.
             settings: What else the step needs.
+            seen: What `unchanged` has just found of the parameters.
 
         Raises:
             NativeUnavailable: not with these tensors, or not on this machine; nothing was changed.
@@ -65,6 +75,7 @@ class Compiled:
             shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
+            **({} if seen is None else {"seen": seen}),
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, shape_values
+from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, memory_shape, shape_values
 from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
-from closedform.lang._lowering import lower
+from closedform.lang._lowering import Plan, lower, spread
 from closedform.optim._native_build import NativeUnavailable, load
 from closedform.optim._surgery import Look, lay_out_like, look
-from closedform.optim._work_buffers import WorkBuffers
+from closedform.optim._work_buffers import SpreadStates, WorkBuffers
 
 ALONE = 1 << 15
 """A step over fewer elements stays on the calling thread: waking another one costs more than it saves."""
@@ -82,11 +82,11 @@ class Kernel:
         for dtype in (self.param, self.grad, self.state):
             if dtype not in DTYPES:
                 raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
-        if program.matrix_operators - {"orthogonalise"}:
-            raise NativeUnavailable("the rule looks at rows and columns")
         plan = lower(program)
         if len(plan.nodes) > LARGEST_PLAN:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
+        self.real = torch.float64 if self.param is torch.float64 else torch.float32
+        self.spread = self._spread(plan)
         storage = Storage(DTYPES[self.param], DTYPES[self.grad], DTYPES[self.state], stochastic)
         self.layout = layout(plan)
         self.reduces = self.layout.sums > 0 or bool(self.layout.handed)
@@ -94,12 +94,22 @@ class Kernel:
         self.rings = plan.rings
         self.keys = tuple(key for ring in plan.rings for key in ring.keys)
         self.deep_rings = tuple(ring.keys for ring in plan.rings if ring.depth > 1)
-        self.real = torch.float64 if self.param is torch.float64 else torch.float32
-        types = {Kind.UNIFORM: torch.float64, Kind.PER_TENSOR: self.real, Kind.ELEMENTWISE: self.state}
-        self.types = {key: (ring.kind, types[ring.kind]) for ring in plan.rings for key in ring.keys}
-        self._library = load(c_source(plan, storage))  # keeps the code mapped
+        types = {Kind.UNIFORM: torch.float64, Kind.ELEMENTWISE: self.state}
+        self.types = {key: (ring.kind, types.get(ring.kind, self.real)) for ring in plan.rings for key in ring.keys}
+        self._library = load(c_source(spread(plan), storage))  # keeps the code mapped
         self.function = self._library.cf_step
         self.function.argtypes = (ctypes.c_void_p,)
+
+    def _spread(self, plan: Plan) -> tuple[str, ...]:
+        """Memory keys of what is one number a row or column, and is spread over the elements during a step."""
+        rings = [ring for ring in plan.rings if ring.kind in (Kind.ROWWISE, Kind.COLUMNWISE)]
+        if any(ring.depth > 1 for ring in rings):
+            raise NativeUnavailable("the rule looks back at rows and columns")
+        if rings and not any(ring.kind is Kind.ELEMENTWISE for ring in plan.rings):
+            self.state = self.real
+        if rings and self.state is not self.real:
+            raise NativeUnavailable(f"the rule keeps rows and columns beside states in {str(self.state)[6:]}")
+        return tuple(key for ring in rings for key in ring.keys)
 
 
 @dataclass
@@ -113,7 +123,8 @@ class _Bound:
         elements: Of all parameters.
         shapes: Whole shapes of the parameters, if the program reads them.
         arrays: Fields of the call.
-        work: For each stage but the last, what is to be done before the next.
+        work: For each stage but the last, what is to be done before the next: buffers, and an operator.
+        spread: States that are spread during a step.
     """
 
     seen: Look
@@ -122,7 +133,8 @@ class _Bound:
     elements: int
     shapes: list[tuple[int, ...]]
     arrays: dict[str, ctypes.Array[Any]]
-    work: list[list[WorkBuffers]]
+    work: list[list[tuple[WorkBuffers, str]]]
+    spread: SpreadStates
 
 
 class Batch:
@@ -137,6 +149,15 @@ class Batch:
         self._bound: _Bound | None = None
         self._call = _Call(parallel=_parallel())
         self._argument = ctypes.addressof(self._call)
+
+    def unchanged(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> Look | None:
+        """What was seen at the last step, if all is still so but for addresses of gradients; else None."""
+        before = None if self._bound is None or self.kernel.deep_rings else self._bound.seen
+        try:
+            found = before and look(params, grads, memories, self.kernel.keys, before)
+        except (KeyError, TypeError):  # states of another rule, or what is no tensor
+            return None
+        return found if found is before else None
 
     def step(
         self,
@@ -167,36 +188,42 @@ class Batch:
             shapes: Whole shapes of the parameters, if they are shards of larger ones.
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
-            seen: What has just been read of these tensors (`look`, with the kernel's keys); None to read it here.
+            seen: What `unchanged` has just found of these tensors.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
         """
-        seen = seen or look(params, grads, memories, self.kernel.keys)
-        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
         bound, call = self._bound, self._call
-        if bound is None or whole != bound.shapes or not (seen is bound.seen or seen.same_forms(bound.seen)):
+        if bound is None or seen is not bound.seen:
+            seen = look(params, grads, memories, self.kernel.keys, None if bound is None else bound.seen)
+        whole = [tuple(shape) for shape in shapes or seen.shapes[: len(params)]] if self.kernel.needs_shapes else []
+        if bound is None or whole != bound.shapes or seen is not bound.seen:
             bound = self._bind(params, grads, memories, whole)
-        found = seen.grads
         if not bound.fitting:
             grads = self._fitting(params, grads)
-            found = [grad.data_ptr() for grad in grads]
+        found = list(map(Tensor.data_ptr, grads))
         if found != bound.grads:
             bound.arrays["grads"][:] = found
             bound.grads = found
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
         call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
-        call.stage = 0
-        self.kernel.function(self._argument)
-        for handed in bound.work:
-            for buffers in handed:
-                buffers.orthogonalise()
-            call.stage += 1
-            self.kernel.function(self._argument)
+        self._run(bound)
         if self.kernel.deep_rings:
             for memory in memories:
                 rotate(memory, self.kernel.deep_rings)
+
+    def _run(self, bound: _Bound) -> None:
+        """All stages, and what lies between them."""
+        bound.spread.fill()
+        self._call.stage = 0
+        self.kernel.function(self._argument)
+        for handed in bound.work:
+            for buffers, operator in handed:
+                buffers.apply(operator)
+            self._call.stage += 1
+            self.kernel.function(self._argument)
+        bound.spread.keep()
 
     def _bind(
         self,
@@ -213,12 +240,15 @@ class Batch:
         shape, count = self.kernel.layout, len(params)
         sizes = [param.numel() for param in params]
         first = [0, *accumulate(-(-size // CHUNK) for size in sizes)]
-        work = [[WorkBuffers(params, self.kernel.real) for _ in handed] for handed in shape.handed]
+        work = [[(WorkBuffers(params, self.kernel.real), name) for name in handed] for handed in shape.handed]
+        spread_states = SpreadStates(params, memories, self.kernel.spread, self.kernel.real)
         own = iter(addresses[count:])
-        columns = [[next(own) for _ in self.kernel.keys] for _ in params]
-        for buffers in chain(*work):
-            for column, address in zip(columns, buffers.addresses, strict=True):
-                column.append(address)
+        kept = [{key: next(own) for key in self.kernel.keys} for _ in params]
+        for key, buffers in spread_states.buffers.items():
+            for column, address in zip(kept, buffers.addresses, strict=True):
+                column[key] = address
+        handed = [buffers.addresses for buffers, _ in chain(*work)]
+        columns = [[*column.values(), *(own[place] for own in handed)] for place, column in enumerate(kept)]
         arrays: dict[str, ctypes.Array[Any]] = {
             "sizes": (ctypes.c_int64 * count)(*sizes),
             "first": (ctypes.c_int64 * (count + 1))(*first),
@@ -233,18 +263,19 @@ class Batch:
             setattr(self._call, name, ctypes.addressof(array))
         self._call.tensors = count
         fitting = seen.strides[:count] == seen.strides[-count:] and {*seen.dtypes[-count:]} == {self.kernel.grad}
-        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays, work)
+        self._bound = _Bound(seen, [], fitting, sum(sizes), shapes, arrays, work, spread_states)
         return self._bound
 
     def _check(self, params: Sequence[Tensor], grads: Sequence[Tensor], memories: Sequence[Memory]) -> None:
         for param, grad, memory in zip(params, grads, memories, strict=True):
-            _require(param, self.kernel.param, param, "parameter")
-            _require(grad, grad.dtype, param, "gradient")
+            _require(param, self.kernel.param, param.shape, "parameter")
+            _require(grad, grad.dtype, param.shape, "gradient")
             if not is_dense(param):
                 raise NativeUnavailable("a parameter's elements overlap or have gaps between them")
+            if self.kernel.spread and param.numel() == 0:
+                raise NativeUnavailable("the rule keeps rows and columns, and a parameter has no elements")
             for key, (kind, dtype) in self.kernel.types.items():
-                like = param if kind is Kind.ELEMENTWISE else torch.zeros(())
-                _require(memory[key], dtype, like, f"state {key!r}")
+                _require(memory[key], dtype, memory_shape(kind, param.shape), f"state {key!r}")
         for param, memory in zip(params, memories, strict=True):
             for key, (kind, _) in self.kernel.types.items():
                 if kind is Kind.ELEMENTWISE:
@@ -268,12 +299,12 @@ def is_dense(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or bool(torch.ops.aten.is_non_overlapping_and_dense(tensor))
 
 
-def _require(tensor: Tensor, dtype: torch.dtype, like: Tensor, what: str) -> None:
+def _require(tensor: Tensor, dtype: torch.dtype, shape: Sequence[int], what: str) -> None:
     if tensor.device.type != "cpu":
         raise NativeUnavailable(f"a {what} is on {tensor.device}, and compiled steps run on the CPU")
     if tensor.dtype is not dtype:
         raise NativeUnavailable(f"a {what} is {tensor.dtype}, expected {dtype}")
-    if tensor.shape != like.shape:
+    if tensor.shape != torch.Size(shape):
         raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not shaped like its parameter")
 
 

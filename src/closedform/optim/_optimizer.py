@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -35,7 +36,11 @@ from closedform.optim._loading import check_saved, restore
 from closedform.optim._native_build import NativeUnavailable
 from closedform.optim._noise import Noise
 from closedform.optim._shards import on_shards
+from closedform.optim._surgery import Look
 from closedform.rules import Rule, load_rule
+
+_GRAD, _ON_CPU = Tensor.grad.__get__, Tensor.is_cpu.__get__  # type: ignore[attr-defined,union-attr]  # of C
+_LAYOUT, _DTYPE = Tensor.layout.__get__, Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 class RuleOptimizer(Optimizer):
@@ -217,6 +222,8 @@ class RuleOptimizer(Optimizer):
 
     def _gather(self, index: int, group: dict[str, Any]) -> list[_Work]:
         """Parameters of a group that have gradients, those together that take the same step; changes no parameter."""
+        if (alike := self._all_alike(index, group)) is not None:
+            return [alike]
         capturable = group["capturable"]
         found: dict[Hashable, _Work] = {}
         for position, param in enumerate(group["params"]):
@@ -236,6 +243,31 @@ class RuleOptimizer(Optimizer):
             work.grads.append(grad)
             work.states.append(state)
         return list(found.values())
+
+    def _all_alike(self, index: int, group: dict[str, Any]) -> _Work | None:
+        """All parameters of a group, if they surely take the same step on the CPU; None to look closer.
+
+        Many small parameters are the rule, and questions to all at once take a third of the time of questions to each.
+        """
+        params, grads = group["params"], list(map(_GRAD, group["params"]))
+        if group["capturable"] or {*map(type, grads)} != {Tensor}:
+            return None
+        if len(self.state) == len(params) and all(map(operator.is_, self.state, params)):
+            states = list(self.state.values())
+        else:
+            states = [self.state[param] for param in params]
+        steps = {state.get("step") for state in states}
+        if len(steps) > 1 or None in steps:
+            return None
+        place = (index, 0)
+        seen = self._compiled.unchanged(place, params, grads, states)
+        if seen is None and (
+            not all(map(_ON_CPU, params))
+            or len({*map(_DTYPE, params)}) > 1
+            or {*map(_LAYOUT, grads)} != {torch.strided}
+        ):
+            return None
+        return _Work(place, group, list(params), grads, states, seen)
 
     def _begin(self, group: dict[str, Any], position: int) -> None:
         """Create a parameter's state."""
@@ -292,7 +324,7 @@ class RuleOptimizer(Optimizer):
         compiled_on = ("cuda",) if group["capturable"] else ("cpu", "cuda")
         if backend == "compiled" or (backend is None and device.type in compiled_on):
             try:
-                return self._compiled.step(work.place, group["rule"], cohort, settings)
+                return self._compiled.step(work.place, group["rule"], cohort, settings, work.seen)
             except NativeUnavailable as reason:
                 if backend == "compiled":
                     raise OptionError(f'backend="compiled" cannot be used: {reason}; take backend=None') from None
@@ -303,13 +335,21 @@ class RuleOptimizer(Optimizer):
 
 @dataclass
 class _Work:
-    """Parameters that take the same step: their group, and a place that stands for them among the optimizer's."""
+    """Parameters that take the same step.
+
+    Attributes:
+        place: Stands for them among the optimizer's.
+        group: Theirs.
+        params, grads, states: One a parameter.
+        seen: What has just been seen of them, if they are as they were at the last step.
+    """
 
     place: tuple[int, int]
     group: Mapping[str, Any]
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
+    seen: Look | None = None
 
 
 def _nothing_moves(group: Mapping[str, Any]) -> bool:

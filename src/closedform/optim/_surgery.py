@@ -9,7 +9,7 @@ kept about them from step to step (sizes and addresses for compiled code) is kep
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,51 +19,66 @@ from closedform.errors import OptionError
 from closedform.lang import Kind, Memory
 
 _SHAPE, _DTYPE = Tensor.shape.__get__, Tensor.dtype.__get__  # type: ignore[attr-defined]  # descriptors of C
+_TensorGuards = getattr(getattr(getattr(torch._C, "_dynamo", None), "guards", None), "TensorGuards", None)
+"""What torch.compile checks its inputs with: no public part of torch, so that it may be missing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Look:
-    """What tensors that take a step together are at this moment; equal looks can be treated alike.
+    """What tensors that take a step together are at this moment.
 
     Attributes:
         addresses: Of parameters, then of the memory of each.
         shapes, strides, dtypes: Of the same tensors, then of gradients.
-        grads: Addresses of gradients.
+        guards: torch's own check of all of these at once, a fifth of the time; made when it is first worth while.
     """
 
     addresses: list[int]
     shapes: list[torch.Size]
     strides: list[tuple[int, ...]]
     dtypes: list[torch.dtype]
-    grads: list[int]
+    guards: Any = field(default=None, compare=False)
 
-    def same_forms(self, other: Look | None) -> bool:
-        """Whether all is alike but, perhaps, addresses of gradients."""
-        return other is not None and (
-            self.addresses == other.addresses
-            and self.shapes == other.shapes
-            and self.strides == other.strides
-            and self.dtypes == other.dtypes
-        )
+    def still_holds(self, addresses: list[int], found: list[Tensor]) -> bool:
+        """Whether these are the same, in the order of ``shapes``, but perhaps for addresses of gradients."""
+        if self.addresses != addresses:
+            return False
+        if self.guards is not None and self.guards.check(*found):
+            return True
+        same = self == _read(addresses, found)  # guards look at more: at requires_grad, for one
+        if same and _TensorGuards is not None:
+            self.guards = _TensorGuards(
+                *found,
+                dynamic_dims_sizes=list(map(list, self.shapes)),
+                dynamic_dims_strides=list(map(list, self.strides)),
+            )
+        return same
 
 
-def look(params: Sequence[Tensor], grads: Sequence[Tensor], memories: Iterable[Memory], keys: Sequence[str]) -> Look:
+def look(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    memories: Iterable[Memory],
+    keys: Sequence[str],
+    before: Look | None = None,
+) -> Look:
     """Read the tensors of a step; they are plain ones.
 
     Args:
         params, grads: One gradient a parameter.
         memories: For each parameter its memory.
         keys: Entries of memory that count.
+        before: Returned itself if it still holds.
     """
     kept = [*params, *[memory[key] for memory in memories for key in keys]]
-    found = [*kept, *grads]
-    return Look(
-        list(map(Tensor.data_ptr, kept)),
-        list(map(_SHAPE, found)),
-        list(map(Tensor.stride, found)),
-        list(map(_DTYPE, found)),
-        list(map(Tensor.data_ptr, grads)),
-    )
+    addresses, found = list(map(Tensor.data_ptr, kept)), [*kept, *grads]
+    if before is not None and before.still_holds(addresses, found):
+        return before
+    return _read(addresses, found)
+
+
+def _read(addresses: list[int], found: list[Tensor]) -> Look:
+    return Look(addresses, list(map(_SHAPE, found)), list(map(Tensor.stride, found)), list(map(_DTYPE, found)))
 
 
 def check_fit(name: str, param: Tensor, grad: Tensor, state: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
