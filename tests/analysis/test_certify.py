@@ -104,6 +104,14 @@ def test_what_no_proof_reaches_is_checked_and_said_so() -> None:
     assert (same.degree_g.value, same.degree_g.by) == (pytest.approx(1), "check")
 
 
+def test_nothing_is_checked_by_what_is_not_finite() -> None:
+    found = certify(Rule.parse("endless", "exp(1000 + 0*g)"))
+    assert (found.odd.value, found.odd.by) == (False, "example")
+    assert (found.degree_g.value, found.degree_g.by) == (0, "proof")
+    assert (found.bound.value, found.bound.by, found.bound.note) == (math.inf, "example", "not finite in a run")
+    assert certify(Rule.parse("nowhere", "log(-1 - abs(g)) + log(-w - 1)")).degree_w.value is None
+
+
 def test_signs_of_an_average_never_fade() -> None:
     assert certify("momentum").fades.value is True
     assert certify("lion").fades.value is False
