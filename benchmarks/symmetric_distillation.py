@@ -5,9 +5,9 @@
 Records each network at work on digits, distils the recording with ``symmetries="none"`` and ``"auto"`` and otherwise
 the same options (celo with ``"both"`` too), and trains with the chosen equation of each hall: R^2 on held-out episodes,
 nodes, and the loss of fresh episodes, on the half of the data that was not recorded, over the network's from the same
-starts and batches. Searches are bounded by generations, so that the numbers do not depend on the machine's speed.
-Finished ones in
-``--runs`` are used again. Writes benchmarks/results/symmetric_distillation.md and .json after every seed.
+starts and batches. Searches are bounded by generations, so that the numbers do not depend on the machine's speed;
+finished ones in ``--runs`` are used again. Writes benchmarks/results/symmetric_distillation.md and .json after every
+seed.
 """
 
 from __future__ import annotations
