@@ -26,6 +26,14 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse sets as tables of cases: their order differs between processes, and with it the tests of each worker."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        cases = [*mark.args, *mark.kwargs.values()]
+        if any(isinstance(case, (set, frozenset)) for case in cases):
+            raise pytest.UsageError(f"{metafunc.definition.nodeid} is parametrized by a set: sort it")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests last, so that a plain mistake shows at once."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

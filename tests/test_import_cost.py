@@ -34,3 +34,10 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 def test_the_probe_sees_heavy_imports() -> None:
     assert "sympy" in loaded_by("sympy")
+
+
+def test_the_package_itself_loads_the_standard_library_alone() -> None:
+    code = "import sys; before = set(sys.modules); import closedform; print(*(set(sys.modules) - before))"
+    probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    loaded = {name.partition(".")[0] for name in probe.stdout.split()}
+    assert loaded - sys.stdlib_module_names == {"closedform"}

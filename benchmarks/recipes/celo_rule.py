@@ -48,6 +48,8 @@ LEAST_R2, CLOSE, MOST = 0.9, 1.02, 2.0
 """R^2 of the equations that are tried, the loss over the best one's that will do, and the most that a task counts."""
 DECAYS = {"mom9": 0.9, "mom99": 0.99, "mom999": 0.999}
 TINY = 1e-20
+TUNED_ON = ("mlp", "autoencoder", "regression", "factorisation")
+"""Families of tasks that the constants are tuned on."""
 
 
 def record(network: Celo, drawn: Sequence[Task]) -> Table:
@@ -194,13 +196,15 @@ def distil(data_dir: Path | None) -> Rule:
 
 
 def tune(data_dir: Path | None, runs: Path, workers: int) -> Rule:
+    """On few and cheap tasks: it was done in minutes of one core."""
+    small = replace(distribution(data_dir), families=TUNED_ON, horizon=(60, 300), width=(8, 24))
     rule = load_rule(RESULTS / "celo_distilled.json")
     tuned = evolve(
         rule,
-        distribution(data_dir).tasks(24, seed=78),
-        larger(data_dir).one_of_each(seed=6),
+        small.tasks(6, seed=78),
+        replace(larger(data_dir), families=TUNED_ON, horizon=(400, 700)).one_of_each(seed=6),
         trainable=[name for name in rule.constants if name != "tiny"],
-        config=EvolveConfig(generations=20, population=10, tasks=8, sigma=0.15, validate_every=5, workers=workers),
+        config=EvolveConfig(generations=8, population=8, tasks=3, sigma=0.15, validate_every=2, workers=workers),
         out=runs,
         resume=True,
         progress=show,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -81,13 +82,18 @@ def append_text(path: Path, text: str) -> None:
     """Add UTF-8 text to a file's end; a kill may cut it short, but leaves what was there.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written; the file ends where it did.
     """
+    before: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with path.open("ab") as file:
+            before = file.tell()
+            file.write(text.encode())
     except OSError as error:
+        if before is not None:  # a full disk takes a part
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
         raise unwritable(path, error) from error
 
 

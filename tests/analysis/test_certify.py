@@ -13,18 +13,20 @@ from strategies import late_programs, programs
 import closedform as cf
 from closedform.analysis import Certificates, certify
 from closedform.analysis._bounds import bound
-from closedform.analysis._certify import SHAPE, STILL
+from closedform.analysis._certify import CHECK, EXAMPLE, PROOF, SHAPE, STILL
 from closedform.analysis._intervals import SPECTRAL
 from closedform.analysis._probe import TOTAL, histories, run
 from closedform.analysis._stability import limit_by_runs, linear_limit
 from closedform.errors import UnknownNameError
-from closedform.lang import Apply, Program, newton_schulz
+from closedform.lang import Apply, Parity, Program, degrees, newton_schulz, parities
 from closedform.rules import Rule, library_names, load_rule
 
-CF1 = Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json"
+CF1_START = Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json"
 ADAM = (1 - 0.9) / math.sqrt(1 - 0.999) / math.sqrt(1 - 0.9**2 / 0.999)
 """sup |m|/sqrt(v): Cauchy-Schwarz, reached by gradients that grow by 0.999/0.9 a step."""
 NO = ("no", "example")
+DECAYING, NOT_HOMOGENEOUS = ("adamw", "cautious-adamw", "lamb"), ("mars", "radam")
+"""The library's rules that decay weights, and those of no degree in the gradient; see docs/concepts.md."""
 
 # rule: odd, no drift, degree in g, degree in w, bound, largest stable rate
 KNOWN = {
@@ -69,14 +71,22 @@ def test_adamw_is_odd_but_for_its_decay() -> None:
     assert "weight decay" in found.no_drift.note
 
 
-def test_cf1_is_odd_drift_free_and_scale_free() -> None:
-    found = certify(CF1)
+@pytest.mark.parametrize("rule", ["cf1", CF1_START])
+def test_cf1_keeps_its_certificates(rule: str | Path) -> None:
+    """The rule that ships, and where its search began."""
+    found = certify(rule)
     assert (found.odd.value, found.odd.by) == (True, "proof")
     assert (found.no_drift.value, found.no_drift.by) == (True, "proof")
     assert (found.degree_g.value, found.degree_g.by, found.degree_g.note) == (0, "proof", "up to eps = 1e-20")
     assert (found.past_horizon.value, found.past_horizon.by) == (STILL, "proof")
+    assert found.fades.value is True
+    assert math.isfinite(found.bound.value)
     assert found.bound.by == "proof"
     assert found.bound.note == "|w| <= 1, a 32 x 32 matrix, T = 1000"
+    assert found.stable_lr.value > 1
+    loaded = load_rule(rule)
+    assert loaded.complexity <= 60
+    assert loaded.state_cost <= 3
 
 
 def test_a_drift_is_found() -> None:
@@ -94,6 +104,14 @@ def test_what_no_proof_reaches_is_checked_and_said_so() -> None:
     assert (found.degree_g.value, found.degree_g.by) == (None, "example")
     same = certify(Rule.parse("same", "-sign(g)*exp(log(abs(g)))"))
     assert (same.degree_g.value, same.degree_g.by) == (pytest.approx(1), "check")
+
+
+def test_nothing_is_checked_by_what_is_not_finite() -> None:
+    found = certify(Rule.parse("endless", "exp(1000 + 0*g)"))
+    assert (found.odd.value, found.odd.by) == (False, "example")
+    assert (found.degree_g.value, found.degree_g.by) == (0, "proof")
+    assert (found.bound.value, found.bound.by, found.bound.note) == (math.inf, "example", "not finite in a run")
+    assert certify(Rule.parse("nowhere", "log(-1 - abs(g)) + log(-w - 1)")).degree_w.value is None
 
 
 def test_signs_of_an_average_never_fade() -> None:
@@ -157,12 +175,43 @@ def test_weight_decay_and_ascent_in_a_linear_rule() -> None:
     assert linear_limit(load_rule("adam").program) is None
 
 
+@pytest.mark.parametrize("name", library_names())
+def test_what_the_documentation_says_of_the_library(name: str) -> None:
+    program = load_rule(name).program.live
+    turned = ("g", "w") if name in DECAYING else ("g",)
+    assert parities(program, odd=turned)["update"] is Parity.ODD
+    assert (parities(program)["update"] is Parity.ODD) == (name not in DECAYING)
+    assert (parities(program, odd=(), zero=("g",))["update"] is Parity.ZERO) == (name not in DECAYING)
+    degree = degrees(program, {"g": 1.0})["update"]
+    assert (degree is None) == (name in NOT_HOMOGENEOUS)
+    assert degree is None or degree.power == (1 if name in ("sgd", "momentum", "nesterov") else 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", library_names())
 def test_every_rule_can_be_certified(name: str) -> None:
-    found = certify(name)
+    """What is said to be proved shows in runs; what is not says that it was an example or a check."""
+    found, program = certify(name), load_rule(name).program.live
     assert len(list(found)) == 8
+    assert {entry.by for entry in found} <= {PROOF, EXAMPLE, CHECK}
     json.dumps(found.to_dict(), allow_nan=False)
+    every = histories((8, 6), 30)
+    gradients = torch.stack([every["normal"], every["heavy-tailed"], every["growing 1.1"]])
+    w = torch.randn((8, 6), generator=torch.Generator().manual_seed(2), dtype=torch.float64).clamp(-1, 1)
+    updates = run(program, gradients, w)
+    assert float(updates.abs().max()) <= bound(program, (8, 6), TOTAL, 1.0) * (1 + 1e-9)
+    if found.odd.value:
+        torch.testing.assert_close(run(program, -gradients, w), -updates)
+    if found.no_drift.value:
+        assert not run(program, torch.zeros_like(gradients), w).any()
+    large = 1e6 * (every["normal"] + every["normal"].sign())[None]  # beyond any floor
+    updates = run(program, large, w)
+    if found.degree_g.value is not None:
+        scaled = run(program, 8 * large, w)
+        torch.testing.assert_close(scaled, 8**found.degree_g.value * updates, rtol=1e-3, atol=1e-9)
+    if found.degree_w.value is not None:
+        grown = run(program, large, 8 * w)
+        torch.testing.assert_close(grown, 8**found.degree_w.value * updates, rtol=1e-3, atol=1e-9)
 
 
 def test_by_name_and_as_json() -> None:

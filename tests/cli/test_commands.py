@@ -41,6 +41,16 @@ def test_rules_and_explain() -> None:
     assert "no drift without gradients" in printed
 
 
+def test_explain_shows_the_certificates_of_the_rule_that_ships() -> None:
+    found = json.loads(invoke("explain", "cf1", "--json").stdout)["certificates"]
+    shown = {name: (entry["value"], entry["by"]) for name, entry in found.items()}
+    assert shown["odd"] == (True, "proof")
+    assert shown["no_drift"] == (True, "proof")
+    assert shown["degree_g"] == (0, "proof")
+    printed = invoke("explain", "cf1").stdout
+    assert all(text in printed for text in ("odd in g", "degree of scale", "stands still", "proof", "check"))
+
+
 def test_check(tmp_path: Path) -> None:
     path = save_rule(load_rule("lion"), tmp_path / "lion.json")
     assert invoke("rules", "check", path).exit_code == 0
@@ -49,7 +59,7 @@ def test_check(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_is_nowhere_finite_is_explained_all_the_same(tmp_path: Path) -> None:
-    path = save_rule(Rule.parse("tower", "9**9**9**9"), tmp_path / "tower.json")
+    path = save_rule(Rule.parse("tower", "exp(exp(9 + square(g)))"), tmp_path / "tower.json")
     assert "nowhere finite" in invoke("explain", path).stdout
     assert set(json.loads(invoke("explain", path, "--json").stdout)["gradient_response"]["y"]) == {None}
 

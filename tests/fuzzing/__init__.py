@@ -6,5 +6,6 @@ was accepted, and counts what must not be: errors of anyone else, seconds, megab
 
 from fuzzing.harness import Counts, Kind, fuzz
 from fuzzing.kinds import KINDS
+from fuzzing.report import write_row
 
-__all__ = ["KINDS", "Counts", "Kind", "fuzz"]
+__all__ = ["KINDS", "Counts", "Kind", "fuzz", "write_row"]

@@ -80,7 +80,7 @@ class Counts:
 
 
 def fuzz(kind: Kind, count: int, seed: int, keep: Path | None = None) -> Counts:
-    """Open ``count`` damaged files of a kind, drawn from ``seed``; those at fault are kept in a folder, if one is given."""
+    """Open ``count`` damaged files of a kind, drawn from ``seed``; those at fault are kept in a folder, if given."""
     targets = kind.place if isinstance(kind.place, list) else [kind.place]
     pairs = [(targets[place % len(targets)], good, spoil) for place, (good, spoil) in enumerate(kind.seeds)]
     with _bounded():

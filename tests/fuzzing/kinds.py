@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "idx": tables.idx,
     "cifar": tables.cifar,
     "checkpoints": runs.checkpoints,
+    "tuning": runs.tuning,
     "metrics": runs.metrics,
     "runs": runs.finished_runs,
     "unseen": runs.unseen,

@@ -159,7 +159,7 @@ def spoil_value(rng: Random, value: Any) -> Any:
             return spoil_formula(rng, value) if rng.random() < 0.6 else rng.choice(TEXTS)
         if isinstance(value, list):
             return rng.choice(
-                (value * 3, value[:-1], value[::-1], [value], [None], value + [0], [[]] * 10, value * 500)
+                (value * 3, value[:-1], value[::-1], [value], [None], [*value, 0], [[]] * 10, value * 500)
             )
         if isinstance(value, dict):
             return rng.choice(([*value], {**value, rng.choice(TEXTS): 0}, {}, {str(k): k for k in range(600)}))

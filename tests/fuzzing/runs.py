@@ -4,32 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 from closedform import pipeline
 from closedform.evaluation import EvaluationOptions, evaluate, steps_to_target
-from closedform.meta_training import PES, EvolveConfig, MetaTrainConfig, TruncatedBPTT, evolve, meta_train, read_metrics
+from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, lift_literals
+from closedform.meta_training import (
+    PES,
+    Estimator,
+    EvolveConfig,
+    ForwardAccumulation,
+    MetaTrainConfig,
+    TruncatedBPTT,
+    evolve,
+    meta_train,
+    read_metrics,
+)
 from closedform.meta_training._checkpoint import restore_checkpoint
 from closedform.meta_training._trainer import Trainer
 from closedform.pipeline._folder import Folder
 from closedform.rules import load_rule
-from fuzzing.documents import network, printed, quadratic, sure, undrawn
+from fuzzing.documents import network, printed, quadratic, sure
 from fuzzing.harness import Kind
-from fuzzing.mutations import spoil_bytes, spoil_json, spoil_lines, spoil_safetensors
+from fuzzing.mutations import spoil_json, spoil_lines, spoil_safetensors
 
 OPTIONS = EvaluationOptions(tuning_seeds=2, tail=2, points=4, resamples=19, workers=1, extensions=0)
 
 
+SHORT = MetaTrainConfig(steps=3, batch=2, checkpoint_every=1, validate_every=2, validation_episodes=1)
+
+
 def checkpoints(folder: Path) -> Kind:
-    config = MetaTrainConfig(steps=3, batch=2, checkpoint_every=1, validate_every=2, validation_episodes=1)
-    ways = [(TruncatedBPTT(2), config), (PES(2, std=0.1, pairs=1), dataclasses.replace(config, random_scaling=1.0))]
+    """Of meta-training a network."""
+    scaled = dataclasses.replace(SHORT, random_scaling=1.0, side_by_side=2)
+    return _checkpoints(folder, network, [(TruncatedBPTT(2), SHORT), (PES(2, std=0.1, pairs=1), scaled)])
+
+
+def tuning(folder: Path) -> Kind:
+    """Of meta-tuning a rule."""
+
+    def rule() -> LearnedOptimizer:
+        return SymbolicOptimizer(lift_literals(load_rule("adam")))
+
+    return _checkpoints(folder, rule, [(TruncatedBPTT(2), SHORT), (ForwardAccumulation(2), SHORT)])
+
+
+def _checkpoints(
+    folder: Path, made: Callable[[], LearnedOptimizer], ways: list[tuple[Estimator, MetaTrainConfig]]
+) -> Kind:
     places = [folder / str(index) / "checkpoint.safetensors" for index in range(len(ways))]
-    for place, (estimator, chosen) in zip(places, ways, strict=True):
-        meta_train(network(), [quadratic()], estimator=estimator, config=chosen, out=place.parent)
+    for place, (estimator, config) in zip(places, ways, strict=True):
+        meta_train(made(), [quadratic()], estimator=estimator, config=config, out=place.parent)
 
     def check(path: Path) -> None:
-        estimator, chosen = ways[places.index(path)]
-        trainer = Trainer(network(), [quadratic()], estimator, chosen)
+        estimator, config = ways[places.index(path)]
+        trainer = Trainer(made(), [quadratic()], estimator, config)
         before = trainer.weights()
         try:
             restore_checkpoint(path, trainer)
@@ -93,11 +124,26 @@ def evolution(folder: Path) -> Kind:
 
 
 def reports(folder: Path) -> Kind:
-    """As `folders`, with all plots drawn."""
-    return folders(folder, drawn=True)
+    """A finished run that is resumed, which writes its report anew."""
+    return _finished(folder, contextlib.nullcontext)
 
 
-def folders(folder: Path, drawn: bool = False) -> Kind:
+def folders(folder: Path) -> Kind:
+    """As `reports`, where the report's numbers and plots, which take long, are not made of what was read."""
+    return _finished(folder, _unreported)
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    module = pipeline._run
+    with (
+        mock.patch.object(module, "response_curves", return_value=()),
+        mock.patch.object(module, "write_report"),
+    ):
+        yield
+
+
+def _finished(folder: Path, around: Callable[[], contextlib.AbstractContextManager[None]]) -> Kind:
     config = pipeline.preset("smoke")
     config = dataclasses.replace(config, task="quadratic", optimizer="rp-s")
     pipeline.run(config, folder)
@@ -105,23 +151,23 @@ def folders(folder: Path, drawn: bool = False) -> Kind:
         "config.json": spoil_json,
         "stages.json": spoil_json,
         "hall_of_fame.json": spoil_json,
+        "choice.json": spoil_json,
+        "rule.json": spoil_json,
         "rule_distilled.json": spoil_json,
         "rule_tuned.json": spoil_json,
         "trajectories.safetensors": spoil_safetensors,
         "evaluation/evaluation.json": spoil_json,
+        "rule_scheduled.json": spoil_json,
         "meta_training/metrics.jsonl": spoil_lines,
         "meta_training/model.safetensors": spoil_safetensors,
-        "meta_tuning/metrics.jsonl": spoil_bytes,
+        "tuning/chosen/evolution.json": spoil_json,
     }
 
     def check(_: Path) -> None:
         opened = Folder(folder, config.to_dict(), resume=True, overwrite=False)
         if all(map(opened.done, pipeline.STAGES)):  # else it would do the stage again, which is right, and takes long
-            report()
-
-    def report() -> None:
-        with contextlib.nullcontext() if drawn else undrawn():
-            pipeline.run(config, folder, resume=True)
+            with around():
+                pipeline.run(config, folder, resume=True)
 
     return Kind(
         [((folder / name).read_bytes(), way) for name, way in files.items()], check, [folder / name for name in files]

@@ -67,6 +67,11 @@ def _saved(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+SHAPES = ["(40, 3)", "(40,)", "()", "(0, 3)", "(10**9, 3)", "(4294967296, 4294967296)", "(-1, 3)", "(40, 3.0)", "40"]
+TYPES = ["'<f8'", "'|O'", "'<f4'", "'<c16'", "'|b1'", "'<U4'", "'|V8'", "'<M8[D]'", "'<m8[ns]'", "'<f2'", "'>i8'", "[]"]
+TYPES += ["[('a', '|O'), ('y', '<f8')]", "[('a', '<f8', (3,)), ('y', '<f8')]", "[('\\n', '<f8'), ('y', '<f8')]"]
+
+
 def _spoil_npy(rng: Random, data: bytes) -> bytes:
     draw = rng.random()
     if draw < 0.3:
@@ -76,33 +81,8 @@ def _spoil_npy(rng: Random, data: bytes) -> bytes:
     if draw < 0.6:
         text = spoil_text(rng, text)
     else:
-        shapes = (
-            "(40, 3)",
-            "(40,)",
-            "()",
-            "(0, 3)",
-            "(10**9, 3)",
-            "(4294967296, 4294967296)",
-            "(-1, 3)",
-            "(40, 3.0)",
-            "40",
-        )
-        types = (
-            "'<f8'",
-            "'|O'",
-            "'<f4'",
-            "'<c16'",
-            "'|b1'",
-            "'<U4'",
-            "'|V8'",
-            "'<M8[D]'",
-            "'<m8[ns]'",
-            "'<f2'",
-            "'>i8'",
-            "[]",
-        )
-        types += ("[('a', '|O'), ('y', '<f8')]", "[('a', '<f8', (3,)), ('y', '<f8')]", "[('\\n', '<f8'), ('y', '<f8')]")
-        text = f"{{'descr': {rng.choice(types)}, 'fortran_order': {rng.choice(('False', 'True', '3'))}, 'shape': {rng.choice(shapes)}, }}\n"
+        order = rng.choice(("False", "True", "3"))
+        text = f"{{'descr': {rng.choice(TYPES)}, 'fortran_order': {order}, 'shape': {rng.choice(SHAPES)}, }}\n"
     header = text.encode("utf-8", "replace")[:65535]
     return data[:8] + struct.pack("<H", len(header)) + header + data[10 + length :]
 

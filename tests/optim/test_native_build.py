@@ -2,11 +2,14 @@
 
 import ctypes
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from closedform import _files
 from closedform.optim import _native_build
 from closedform.optim._native_build import NativeUnavailable, cache_folder, find_compiler, load
 
@@ -130,3 +133,135 @@ def test_compiler_of_the_environment(cache: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CC", f"{found} -DANSWER=7")
     assert load("int answer(void) { return ANSWER; }").answer() == 7
     assert os.environ["CC"] in " ".join(find_compiler().command)
+
+
+@pytest.mark.parametrize("place", ["", "..", "library"])
+@pytest.mark.parametrize("by", ["owner", "mode"])
+def test_what_another_user_owns_or_could_write_is_not_loaded(
+    cache: Path, place: str, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"{SOURCE} // {place} {by}"
+    cache.mkdir(parents=True)
+    for folder in (cache.parent, cache):
+        folder.chmod(0o700)
+    entry = cache / _native_build._key(source, find_compiler())
+    _native_build._compile(entry, source.replace("42", "13"), find_compiler())  # whole, and not what we would compile
+    entry.chmod(0o644)
+    assert _native_build._is_whole(entry)
+    suspect = entry if place == "library" else (cache / place).resolve()
+    if by == "mode":
+        suspect.chmod(0o775)
+    else:
+        _owned_by_another(suspect, monkeypatch)
+    assert load(source).answer() == 42
+
+
+def _owned_by_another(suspect: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root could give it away."""
+    real = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        return os.stat_result([*found[:4], found[4] + 1, *found[5:10]]) if path == suspect else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+LOADS = "import sys; from closedform.optim._native_build import load; print(load(sys.argv[1]).answer())"
+
+
+def test_processes_that_compile_at_once_all_get_it(cache: Path) -> None:
+    run = [sys.executable, "-c", LOADS, f"{SOURCE} // at once"]
+    processes = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=250)[0] for process in processes] == ["42\n"] * 3
+    [entry] = cache.iterdir()
+    assert _native_build._is_whole(entry)
+
+
+@pytest.mark.parametrize("home", [None, "", "/nowhere/at/all", "relative"])
+def test_a_home_that_is_unset_or_not_there(home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is None:  # and nobody by our number
+        monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    else:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(tmp_path)
+    assert cache_folder() is None
+    assert load(f"{SOURCE} // home {home}").answer() == 42
+    assert list(tmp_path.iterdir()) == []
+    assert not Path("/nowhere").exists()
+
+
+def test_a_home_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.mkdir
+
+    def mkdir(path: os.PathLike[str], *rest: int) -> None:  # what a file system mounted read-only says, to root too
+        if tmp_path in Path(path).parents:
+            raise OSError(30, "Read-only file system")
+        real(path, *rest)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    assert cache_folder() is None
+    assert load(f"{SOURCE} // read-only").answer() == 42
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_became_read_only_is_passed_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mkstemp(dir: Path, **rest: str) -> tuple[int, str]:
+        if dir == cache:
+            raise OSError(30, "Read-only file system")
+        return real(dir=dir, **rest)
+
+    real = _files.tempfile.mkstemp
+    monkeypatch.setattr(_files.tempfile, "mkstemp", mkstemp)
+    assert load(f"{SOURCE} // became read-only").answer() == 42
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_mounted_noexec_is_passed_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = ctypes.CDLL, []
+
+    def loaded(name: str) -> ctypes.CDLL:  # the loader's words
+        tried.append(Path(name))
+        if cache in Path(name).parents:
+            raise OSError(f"{name}: failed to map segment from shared object")
+        return real(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", loaded)
+    assert load(f"{SOURCE} // noexec").answer() == 42
+    assert [cache in path.parents for path in tried] == [True, False]
+    monkeypatch.setattr(_native_build, "_temporary_folder", lambda: cache)
+    with pytest.raises(NativeUnavailable, match="cannot be written or loaded"):
+        load(f"{SOURCE} // noexec")
+
+
+def _entries(cache: Path, ages: dict[str, float], size: int = 100) -> None:
+    cache.mkdir(parents=True, mode=0o700)
+    for name, days in ages.items():
+        (cache / f"{name}.so").write_bytes(b"x" * size)
+        os.utime(cache / f"{name}.so", (time.time() - days * 86_400,) * 2)
+
+
+def test_objects_not_used_for_long_are_removed(cache: Path) -> None:
+    _entries(cache, {"old": 91, "young": 89})
+    (cache / "other.txt").write_text("not ours to remove")
+    cache.parent.chmod(0o700)
+    source = f"{SOURCE} // by age"
+    load(source)
+    entry = cache / _native_build._key(source, find_compiler())
+    assert {path.name for path in cache.iterdir()} == {"young.so", "other.txt", entry.name}
+    os.utime(entry, (0, 0))
+    load(source)
+    assert entry.stat().st_mtime > 0  # used, and so as good as new
+
+
+def test_the_oldest_objects_past_the_size_are_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _entries(cache, {"oldest": 3, "older": 2, "new": 1}, size=2**20)
+    monkeypatch.setattr(_native_build, "MAX_MEGABYTES", 2.5)
+    kept = cache / "kept.so"
+    kept.write_bytes(b"x")
+    _native_build._prune(cache, keep=kept)
+    assert {path.stem for path in cache.iterdir()} == {"older", "new", "kept"}

@@ -199,6 +199,8 @@ def _bound(program: Program, degree_g: Certificate) -> Certificate:
     if degree_g.by == PROOF and isinstance(power, float) and power > 0:
         return Certificate(claim, math.inf, PROOF, f"grows as |g|**{power:g}")
     seen = {scale: _largest(program, scale) for scale in ((1.0,) if power == 0 else (1.0, 1e3, 1e6))}
+    if math.isinf(max(seen.values())):
+        return Certificate(claim, math.inf, EXAMPLE, "not finite in a run")
     if power != 0 and seen[1e6] > 10 * max(seen[1.0], seen[1e3]):
         return Certificate(claim, math.inf, EXAMPLE, "grows with the gradient")
     note = "none proved, the largest seen"
@@ -219,7 +221,7 @@ def _stated(program: Program) -> str:
 def _largest(program: Program, scale: float) -> float:
     gradients = torch.stack(list(histories(PROBED, LONG).values()))
     found = run(program, scale * gradients, _parameters().clamp(-1, 1))
-    return float(found.abs().nan_to_num(nan=math.inf).max())
+    return float(found.abs().nan_to_num(nan=math.inf, posinf=math.inf).max())
 
 
 def _past_horizon(program: Program) -> Certificate:
@@ -255,4 +257,6 @@ def _tried() -> Tensor:
 
 
 def _near(x: Tensor, y: Tensor) -> bool:
-    return torch.equal(x, y) or float((x - y).abs().max()) <= TOLERANCE * float(x.abs().max())
+    """Whether both are finite and alike; infinities would differ by no more than they are large."""
+    size = float(x.abs().max())
+    return math.isfinite(size) and float((x - y).abs().max()) <= TOLERANCE * size

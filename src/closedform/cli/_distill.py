@@ -18,6 +18,7 @@ from closedform.distillation import (
     BACKENDS,
     PAPER_OPERATORS,
     READERS,
+    SYMMETRIES,
     DistillConfig,
     EquationHall,
     HallOfFame,
@@ -48,6 +49,9 @@ def distill_data(
     operators: Annotated[
         str, typer.Option(help="Operators of the search, comma-separated; or: paper, the paper's.")
     ] = ",".join(DistillConfig.operators),
+    symmetries: Annotated[
+        str, typer.Option(help=f"What rules must keep to: {', '.join(SYMMETRIES)}; auto: what the recording does.")
+    ] = DistillConfig.symmetries,
     restarts: Annotated[int, typer.Option(help="Searches with seeds of their own, merged.")] = 1,
     seed: Seed = 0,
     target: Annotated[str | None, typer.Option(help="Table: the column to explain; the last one by default.")] = None,
@@ -89,6 +93,7 @@ def distill_data(
         max_state_cost=max_state_cost,
         generations=generations,
         operators=PAPER_OPERATORS if operators == "paper" else _split(operators) or (),
+        symmetries=symmetries,
         restarts=restarts,
         nonfinite_limit=nonfinite_limit,
         seed=seed,

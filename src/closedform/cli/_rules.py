@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from closedform.analysis import Certificates, Curve, Explanation, explain
 from closedform.cli._app import STDOUT, JsonFlag, app, show
@@ -92,7 +92,7 @@ def _print_explanation(found: Explanation) -> None:
 
 
 def _print_certificates(certificates: Certificates) -> None:
-    table = Table("certificate", "value", "known by", "note")
+    table = Table(Column("certificate", no_wrap=True), "value", "known by", "note")
     for entry in certificates:
         table.add_row(entry.claim, entry.answer, entry.by, entry.note)
     STDOUT.print("", table)

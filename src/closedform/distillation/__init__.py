@@ -9,6 +9,7 @@ from closedform.distillation._distill import BACKENDS, Backend, distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._pysr import PAPER_OPERATORS
+from closedform.distillation._symmetries import CHOICES as SYMMETRIES
 from closedform.distillation._table import Table
 from closedform.distillation._table_files import READERS, load_table
 
@@ -16,6 +17,7 @@ __all__ = [
     "BACKENDS",
     "PAPER_OPERATORS",
     "READERS",
+    "SYMMETRIES",
     "Backend",
     "DistillConfig",
     "Entry",

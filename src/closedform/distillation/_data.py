@@ -18,7 +18,7 @@ from closedform.distillation._averages import Inputs, run_average, start_share
 from closedform.distillation._candidate import Average, Candidate, lag_name
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT
-from closedform.distillation._symmetries import AUTO, NONE, Symmetries, averages_of, decide
+from closedform.distillation._symmetries import AUTO, NONE, Signals, Symmetries, averages_of, decide
 from closedform.distillation._tape import run_recurrences
 from closedform.errors import DataError, DistillationError
 from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, names, walk
@@ -244,16 +244,25 @@ def _symmetries(
         if config.symmetries not in (NONE, AUTO):
             raise DistillationError(f"symmetries={config.symmetries!r} needs a recording: a table of data has none")
         return plain
-    parities = plain.forms.signals
-    turning = [column.feature for column in columns if column.lag == 0 and parities[column.feature] is Parity.ODD]
-    averages = averages_of(turning) if recurrent else []
+    read, averages = [column.feature for column in columns], _averages(columns, plain) if recurrent else []
     rows = [subset(part, SYMMETRY_ROWS, config.seed) for part in parts]
     values = [torch.cat([p.columns[c.name][r] for p, r in zip(parts, rows, strict=True)]) for c in columns]
     values += [torch.cat([p.average(a)[r] for p, r in zip(parts, rows, strict=True)]) for a in averages]
-    odd = [parities[column.feature] is Parity.ODD for column in columns] + [True] * len(averages)
+    read += [average.signal for average in averages]
+    signals = Signals(
+        torch.stack(values, dim=1),
+        torch.tensor([plain.forms.signals[name] is Parity.ODD for name in read]),
+        torch.tensor([name not in plain.bound_to_scale for name in read]),
+    )
     y = torch.cat([part.y[chosen] for part, chosen in zip(parts, rows, strict=True)])
     train = torch.arange(len(y)) < len(rows[0])
-    return decide(config.symmetries, trajectories.source, values, odd, y, train, config.seed)
+    return decide(config.symmetries, trajectories.source, signals, y, train, config.seed)
+
+
+def _averages(columns: Sequence[Column], plain: Symmetries) -> list[Average]:
+    """Averages of the signals that turn with the gradient."""
+    turning = [c.feature for c in columns if c.lag == 0 and plain.forms.signals[c.feature] is Parity.ODD]
+    return averages_of(turning)
 
 
 def subset(part: Part, count: int, seed: int) -> Tensor:

@@ -238,15 +238,14 @@ class _Distillation:
     def mirrored(
         self, values: Mapping[str, np.ndarray], y: np.ndarray, states: Mapping[str, Candidate]
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Every second row, and the same turned: the engine is drawn to odd equations."""
+        """The rows, and the same turned: the engine is drawn to odd equations."""
         known = dict(self.data.symmetries.forms.signals)
         for label, owner in states.items():
             known[label] = self.data.symmetries.forms.known(owner)[label]
         known |= {column.name: known[column.feature] for column in self.data.columns}
         signs = {name: -1.0 if known[name] is Parity.ODD else 1.0 for name in values}
-        return {name: np.concatenate([x[::2], signs[name] * x[::2]]) for name, x in values.items()}, np.concatenate(
-            [y[::2], -y[::2]]
-        )
+        turned = {name: np.concatenate([x, signs[name] * x]) for name, x in values.items()}
+        return turned, np.concatenate([y, -y])
 
     def chosen_states(self) -> dict[str, Candidate]:
         """Averages and states of the front's candidates, the best one's first; with the candidate that has them."""

@@ -106,11 +106,12 @@ def _sum(expr: Apply, wanted: Parity, known: Known) -> Expr | None:
 
 
 def _product(expr: Apply, wanted: Parity, known: Known) -> Expr | None:
-    """One factor as it is, if it is even or odd; otherwise that even which is not needed to be odd."""
-    for first in (_EVEN, _ODD):
-        x, y = part(expr.args[0], first, known), part(expr.args[1], _turned(wanted, first), known)
-        if x is not None and y is not None:
-            return apply(expr.op, x, y)
+    """One factor as it is, if it is even or odd; otherwise an even one first: what is divided by should not be odd."""
+    last = expr.op == "div"  # the factor that is even if it can be
+    for even in (_EVEN, _ODD):
+        one, other = part(expr.args[last], even, known), part(expr.args[not last], _turned(wanted, even), known)
+        if one is not None and other is not None:
+            return apply(expr.op, *((other, one) if last else (one, other)))
     return None
 
 

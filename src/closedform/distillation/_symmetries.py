@@ -4,8 +4,9 @@
 and of moving averages are split into their odd parts and their even ones; what the even ones explain of held-out rows,
 beyond the odd ones, is the even share. Even features such as a second moment or a logarithm count as such.
 
-**Scale-free**: the update does not depend on the gradient's unit. So it is, for sure, where the recorded signals are all
-of degree 0, as the inputs of RNNprop are (`lang.degrees`, up to their eps). Where some are not, nothing is known.
+**Scale-free**: the update does not depend on the gradient's unit. Signals of degree 0 in the gradient (`lang.degrees`,
+up to their eps) do not, as the inputs of RNNprop do not; what random features of the others explain beyond random
+features of these is the scale's share. Where all signals are of degree 0 it is 0 for sure; where none is, it is all.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from closedform.lang import Program, degrees, lags, names
 AUTO, NONE, ODD, SCALE_FREE, BOTH = "auto", "none", "odd", "scale-free", "both"
 CHOICES = (AUTO, NONE, ODD, SCALE_FREE, BOTH)
 """What may be asked for: what is measured, nothing, or this and that whatever is measured."""
-EVEN_SHARE = 0.01
-"""R^2 up to which what even features explain is let go of."""
+EVEN_SHARE, SCALE_SHARE = 0.02, 0.003
+"""R^2 up to which what breaks a symmetry is let go of. Less for scale: gradients of nearly one size are nearly their
+own normalised selves, and would explain each other."""
 FEATURES, RIDGE = 150, 1e-4
 """Random features, and the ridge that their weights are drawn to 0 by."""
 DECAYS = (0.5, 0.9, 0.98)
@@ -44,12 +46,14 @@ class Symmetries:
         odd: Updates change sign with gradient and parameter.
         scale_free: Updates do not depend on the gradient's unit.
         even_share: R^2 that even features explain beyond odd ones, on held-out rows; None if it was not measured.
+        scale_share: R^2 that features bound to the gradient's unit explain beyond the others; None likewise.
     """
 
     source: Program
     odd: bool = False
     scale_free: bool = False
     even_share: float | None = None
+    scale_share: float | None = None
 
     @cached_property
     def forms(self) -> OddForms:
@@ -82,51 +86,89 @@ class Symmetries:
 
     def to_dict(self) -> dict[str, Any]:
         """For the provenance."""
-        share = None if self.even_share is None else round(self.even_share, 6)
-        return {"odd": self.odd, "scale_free": self.scale_free, "even_share": share}
+        shares = {"even_share": self.even_share, "scale_share": self.scale_share}
+        rounded = {name: None if share is None else round(share, 6) for name, share in shares.items()}
+        return {"odd": self.odd, "scale_free": self.scale_free, **rounded}
 
 
-def decide(
-    choice: str, source: Program, columns: Sequence[Tensor], odd: Sequence[bool], y: Tensor, train: Tensor, seed: int
-) -> Symmetries:
+@dataclass(frozen=True)
+class Signals:
+    """What an update may depend on.
+
+    Attributes:
+        values: [N, K].
+        odd: Which of the K change sign with the gradient.
+        free: Which do not depend on its unit.
+    """
+
+    values: Tensor
+    odd: Tensor
+    free: Tensor
+
+
+def decide(choice: str, source: Program, signals: Signals, y: Tensor, train: Tensor, seed: int) -> Symmetries:
     """What to keep.
 
     Args:
         choice: One of ``CHOICES``.
         source: The recording's program.
-        columns: What the update may depend on, [N] each.
-        odd: Which of them change sign with the gradient.
+        signals: What the update may depend on.
         y: The updates, [N].
         train: Which rows to fit to, [N]; the others are held out.
         seed: Draws the features.
     """
     if choice == NONE:
         return Symmetries(source)
-    share = even_share(columns, odd, y, train, seed) if any(odd) else 1.0
-    free = not Symmetries(source).bound_to_scale & source.outputs.keys()
+    even, scale = even_share(signals, y, train, seed), scale_share(signals, y, train, seed)
     return Symmetries(
         source,
-        choice in (ODD, BOTH) or (choice == AUTO and share <= EVEN_SHARE),
-        choice in (SCALE_FREE, BOTH) or (choice == AUTO and free),
-        share,
+        choice in (ODD, BOTH) or (choice == AUTO and even <= EVEN_SHARE),
+        choice in (SCALE_FREE, BOTH) or (choice == AUTO and scale <= SCALE_SHARE),
+        even,
+        scale,
     )
 
 
-def even_share(columns: Sequence[Tensor], odd: Sequence[bool], y: Tensor, train: Tensor, seed: int) -> float:
-    """R^2 on held-out rows that even features explain beyond odd ones, at least 0."""
-    signs = torch.tensor([-1.0 if turns else 1.0 for turns in odd], dtype=torch.float64)
-    centred = [values if turns else values - values.mean() for values, turns in zip(columns, odd, strict=True)]
-    scaled = [values / values.square().mean().sqrt().clamp_min(1e-300) for values in centred]
-    x = torch.stack(scaled, dim=1).clamp(-10, 10)
+def even_share(signals: Signals, y: Tensor, train: Tensor, seed: int) -> float:
+    """R^2 on held-out rows that even features explain beyond odd ones, at least 0; 1 where no signal is odd."""
+    if not signals.odd.any():
+        return 1.0
+    x = _scaled(torch.where(signals.odd, signals.values, signals.values - signals.values.mean(0)))
+    weights, offsets = _drawn(x, seed)
+    here, there = torch.tanh(x @ weights + offsets), torch.tanh(torch.where(signals.odd, -x, x) @ weights + offsets)
+    odd_ones = torch.cat([here - there, x[:, signals.odd]], dim=1)
+    even_ones = torch.cat([here + there, torch.ones_like(y)[:, None], x[:, ~signals.odd]], dim=1)
+    return _beyond(odd_ones, even_ones, y, train)
+
+
+def scale_share(signals: Signals, y: Tensor, train: Tensor, seed: int) -> float:
+    """R^2 on held-out rows that features of signals bound to scale explain beyond those of the others, at least 0."""
+    if signals.free.all():
+        return 0.0
+    if not signals.free.any():
+        return 1.0
+    x = _scaled(signals.values)
+    return _beyond(_features(x[:, signals.free], seed), _features(x, seed + 1), y, train)
+
+
+def _features(x: Tensor, seed: int) -> Tensor:
+    weights, offsets = _drawn(x, seed)
+    return torch.cat([torch.tanh(x @ weights + offsets), x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+
+
+def _drawn(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn((x.shape[1], FEATURES), generator=generator, dtype=torch.float64) / x.shape[1] ** 0.5
-    offsets = torch.randn(FEATURES, generator=generator, dtype=torch.float64)
-    here, there = torch.tanh(x @ weights + offsets), torch.tanh((x * signs) @ weights + offsets)
-    turning = x[:, signs < 0]
-    odd_ones = torch.cat([here - there, turning], dim=1)
-    even_ones = torch.cat([here + there, torch.ones_like(y)[:, None], x[:, signs > 0]], dim=1)
-    alone = _left(odd_ones, y, train)
-    return max(0.0, alone - _left(torch.cat([odd_ones, even_ones], dim=1), y, train))
+    return weights, torch.randn(FEATURES, generator=generator, dtype=torch.float64)
+
+
+def _scaled(x: Tensor) -> Tensor:
+    return (x / x.square().mean(0).sqrt().clamp_min(1e-300)).clamp(-10, 10)
+
+
+def _beyond(first: Tensor, others: Tensor, y: Tensor, train: Tensor) -> float:
+    """R^2 that further features add."""
+    return max(0.0, _left(first, y, train) - _left(torch.cat([first, others], dim=1), y, train))
 
 
 def _left(features: Tensor, y: Tensor, train: Tensor) -> float:

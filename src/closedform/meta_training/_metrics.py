@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -85,24 +86,34 @@ class MetricsLog:
         clean = finite(dict(record))
         self.records.append(clean)
         if self.path is not None:
-            try:
+            with self._said():
                 self._file.write(json.dumps(clean).encode() + b"\n")
                 self._file.flush()
-            except OSError as error:
-                raise unwritable(self.path, error) from error
 
     def sync(self) -> int:
         """Put everything on disk.
 
         Returns:
             The file's length in bytes; 0 without a file.
+
+        Raises:
+            OutputError: it cannot be put there.
         """
         if self.path is None:
             return 0
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with self._said():
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, which writes what could not be written before."""
         if self.path is not None:
-            self._file.close()
+            with self._said():
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(Path(str(self.path)), error) from error

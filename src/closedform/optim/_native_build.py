@@ -3,12 +3,14 @@
 A fresh machine has a C compiler more often than a C++ one, and for a few hundred lines of C it takes a tenth of a
 second. Objects are kept in ``$XDG_CACHE_HOME/closedform/native`` (``~/.cache`` if unset), or, where that cannot be
 written or others could write it, in a temporary folder for the life of the process. Each ends in the SHA-256 of
-itself, so that a damaged one is noticed and compiled again; deleting the folder is always safe.
+itself, so that a damaged one is noticed and compiled again; deleting the folder is always safe. What nobody used for
+long is removed, and what was not used for longest where all together take too much.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -18,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +36,10 @@ FLAGS = (
 redundancy elimination makes branches of conditions that hold for a whole loop, which is then not vectorised."""
 PATIENCE = 120
 """Seconds that a compilation may take."""
+MAX_DAYS, MAX_MEGABYTES = 90, 256
+"""Objects are removed that were not used for so long, or, the oldest first, past that size of all together."""
 DIGEST = hashlib.sha256().digest_size
+_DAY = 86_400
 
 
 class NativeUnavailable(Exception):
@@ -97,28 +103,67 @@ def cache_folder() -> Path | None:
     """The user's cache of compiled steps, created if need be; None where it cannot be used safely."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-        folder = root / "closedform" / "native"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
+        own = (Path(base) if os.path.isabs(base) else _home() / ".cache") / "closedform"
+        folder = own / "native"
+        for one in (own, folder):
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whoever can write the folder above could put another in its place.
+        return folder if _is_ours(own) and _is_ours(folder) else None
     except (OSError, RuntimeError):
         return None
-    others_may_write = about.st_mode & 0o022
-    return None if others_may_write or about.st_uid != os.geteuid() else folder
+
+
+def _home() -> Path:
+    """The user's home, which is not for us to make.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    home = Path.home()
+    if os.environ.get("HOME") == "" or not home.is_absolute() or not home.is_dir():
+        raise RuntimeError(f"no home {home}")
+    return home
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this user owns a file or folder, and nobody else can write it."""
+    about = path.stat()
+    return about.st_uid == os.geteuid() and not about.st_mode & 0o022
 
 
 def _load_or_compile(path: Path, source: str, compiler: Compiler) -> ctypes.CDLL:
-    if not _is_whole(path):
+    if _is_whole(path):
+        _note_use(path)
+    else:
         _compile(path, source, compiler)
+        _prune(path.parent, keep=path)
     return ctypes.CDLL(str(path))
 
 
 def _is_whole(path: Path) -> bool:
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if _is_ours(path) else b""
     except OSError:
         return False
     return content[-DIGEST:] == hashlib.sha256(content[:-DIGEST]).digest()
+
+
+def _note_use(path: Path) -> None:
+    """Date an object today, so that it is not removed."""
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > _DAY:
+            os.utime(path)
+
+
+def _prune(folder: Path, keep: Path) -> None:
+    """Remove what was not used for long, and the oldest past the size that all may have together; never ``keep``."""
+    with contextlib.suppress(OSError):  # another process prunes too
+        found = [(path, path.stat()) for path in folder.glob("*.so") if path != keep]
+        held, oldest = keep.stat().st_size, time.time() - MAX_DAYS * _DAY
+        for path, about in sorted(found, key=lambda one: one[1].st_mtime, reverse=True):
+            held += about.st_size
+            if about.st_mtime < oldest or held > MAX_MEGABYTES * 2**20:
+                path.unlink(missing_ok=True)
 
 
 def _compile(path: Path, source: str, compiler: Compiler) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from closedform.evaluation import Evaluation, EvaluationOptions, evaluate
+from closedform.pipeline._chosen import Chosen
 from closedform.pipeline._config import ChooseConfig
 from closedform.pipeline._selection import Tuned, with_reason
 from closedform.rules import Rule
@@ -98,6 +99,15 @@ class Choice:
             "form": self.form,
             "log_ratio": {name: [_finite(x) for x in (s.mean, s.low, s.high)] for name, s in self.scores.items()},
         }
+
+    def kept(self, folder: Path) -> Chosen:
+        """The choice as the run's folder keeps it."""
+        return Chosen(
+            equation=self.tuned.candidate.entry.equation,
+            tuning=self.tuned.folder.relative_to(folder).as_posix(),
+            beats=self.score.beats,
+            **self.reason,
+        )
 
     @property
     def rules(self) -> dict[str, Rule]:

@@ -31,10 +31,10 @@ from typing import Any
 import torch
 
 from closedform import learned_optimizers, tasks
-from closedform._files import read_json, write_json
 from closedform._version import __version__
 from closedform.distillation import Entry, HallOfFame, distill
 from closedform.distillation import Progress as DistillProgress
+from closedform.errors import CheckpointError
 from closedform.evaluation import (
     Evaluation,
     EvaluationOptions,
@@ -49,6 +49,7 @@ from closedform.evaluation import (
 from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, load_learned_optimizer
 from closedform.meta_training import TruncatedBPTT, meta_train, read_evolution, read_metrics
 from closedform.pipeline._choice import choose
+from closedform.pipeline._chosen import Chosen
 from closedform.pipeline._config import SEEDED, RunConfig
 from closedform.pipeline._folder import STAGES, Folder
 from closedform.pipeline._forms import DISTILLED, FORM_FILES, TUNED, candidates
@@ -161,22 +162,28 @@ class _Pipeline:
         return {name: load_rule(self.folder / file) for name, file in FORM_FILES.items()}
 
     @property
-    def choice(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_json(self.folder / "choice.json", what="choice")
-        return found
+    def choice(self) -> Chosen:
+        return Chosen.load(self.folder / "choice.json")
 
     @property
     def chosen(self) -> Entry:
-        return next(entry for entry in self.hall.entries if entry.equation == self.choice["equation"])
+        wanted = self.choice.equation
+        found = next((entry for entry in self.hall.entries if entry.equation == wanted), None)
+        if found is None:
+            raise CheckpointError(
+                f"{self.folder / 'choice.json'} names an equation that is not in hall_of_fame.json; "
+                "add --overwrite to start again"
+            )
+        return found
 
     @property
     def form(self) -> str:
-        return str(self.choice["form"])
+        return self.choice.form
 
     @property
     def lead(self) -> str:
         found = verdict(self.evaluation, self.task.name, self.form)
-        return lead(found, self.task.name, self.form, won=bool(self.choice["beats"]))
+        return lead(found, self.task.name, self.form, won=self.choice.beats)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -246,16 +253,7 @@ class _Pipeline:
         for name, rule in chosen.rules.items():
             save_rule(rule, self.folder / FORM_FILES[name])
         save_rule(chosen.rules[chosen.form], self.folder / "rule.json")
-        write_json(
-            self.folder / "choice.json",
-            {
-                "form": chosen.form,
-                "equation": chosen.tuned.candidate.entry.equation,
-                "tuning": str(chosen.tuned.folder.relative_to(self.folder.path)),
-                "beats": chosen.score.beats,
-                **chosen.reason,
-            },
-        )
+        chosen.kept(self.folder.path).save(self.folder / "choice.json")
         ratio, worst = chosen.score, f"on {chosen.score.task}, where it does worst"
         self.listener.result(
             f"the {chosen.form}: {math.exp(ratio.mean):.3g} [{math.exp(ratio.low):.3g}, {math.exp(ratio.high):.3g}] "
@@ -291,7 +289,7 @@ class _Pipeline:
             lead=self.lead,
             subject=self.form,
             meta_training=read_metrics(self.folder / "meta_training" / "metrics.jsonl"),
-            evolution=self._evolution(self.choice["tuning"]),
+            evolution=self._evolution(self.choice.tuning),
             hall=self.hall.entries,
             chosen=self.chosen.rule,
             rule=forms[self.form],
