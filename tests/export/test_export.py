@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import closedform.export
 from closedform import Rule, load_rule
-from closedform.errors import UnknownNameError
+from closedform.errors import RuleError, UnknownNameError
 from closedform.export import EXPORTERS, export
 from closedform.lang import Program, Symbol, apply, parse
 from closedform.rules import library_names
@@ -47,7 +47,15 @@ HOSTILE = [
 
 
 def rule_called(name: str, provenance: dict) -> Rule:
-    return Rule(name, load_rule("adam").program, 0.001, provenance)
+    """A rule of that name; of the name as Python writes it where no rule may have it, as `Rule` refuses some."""
+    return Rule(name if name.isprintable() else ascii(name), load_rule("adam").program, 0.001, provenance)
+
+
+@pytest.mark.parametrize("name", [text for text in HOSTILE if not text.isprintable()] + ["", "x" * 201])
+def test_names_that_are_no_line_are_refused(name: str) -> None:
+    with pytest.raises(RuleError, match="a rule's name must be text of 1 to 200 printable characters") as caught:
+        Rule(name, load_rule("adam").program)
+    assert str(caught.value).isprintable()
 
 
 def skeleton(text: str) -> str:
