@@ -16,8 +16,8 @@ from closedform.rules import library_names, load_rule
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 3), (70_000,)]
 PAST = Rule.parse("past", "-m - lag(g, 2) - q*lag(m, 3)", state={"m": "0.9*m + g", "q": "0.5*q + 1/t"})
 
-COMPILED = [name for name in library_names() if not load_rule(name).program.matrix_operators]
-MATRICES = [name for name in library_names() if name not in COMPILED]
+ELEMENTWISE = [name for name in library_names() if not load_rule(name).program.matrix_operators]
+"""Those over matrices are in test_matrix_stages.py."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def assert_same(found: RuleOptimizer, expected: RuleOptimizer, rtol: float, atol
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("rule", [*COMPILED, PAST], ids=str)
+@pytest.mark.parametrize("rule", [*ELEMENTWISE, PAST], ids=str)
 def test_compiled_equals_reference(rule: str | Rule, dtype: torch.dtype) -> None:
     options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True, "total_steps": 5}
     expected = run(parameters(dtype), rule, backend="reference", **options)
@@ -65,10 +65,16 @@ def test_compiled_equals_reference(rule: str | Rule, dtype: torch.dtype) -> None
     assert_same(found, expected, rtol, atol)
 
 
-@pytest.mark.parametrize("name", MATRICES)
-def test_rules_over_whole_matrices_say_what_to_do(name: str) -> None:
-    with pytest.raises(OptionError, match="looks at rows, columns or whole matrices; take backend=None"):
-        run(parameters(), name, backend="compiled", total_steps=5)
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (Rule.parse("lagged", "-lag(v, 2)", state={"v": "row_mean(square(g))"}), "looks back at rows and columns"),
+    ],
+    ids=str,
+)
+def test_rules_that_cannot_be_compiled_say_what_to_do(rule: Rule, why: str) -> None:
+    with pytest.raises(OptionError, match=f"{why}; take backend=None"):
+        run(parameters(), rule, backend="compiled")
 
 
 @settings(max_examples=15)
