@@ -17,7 +17,7 @@ SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 3), (70_000,)]
 PAST = Rule.parse("past", "-m - lag(g, 2) - q*lag(m, 3)", state={"m": "0.9*m + g", "q": "0.5*q + 1/t"})
 
 COMPILED = [name for name in library_names() if not load_rule(name).program.matrix_operators]
-MATRICES = [name for name in library_names() if name not in COMPILED]
+"""Those with matrix operators: see test_matrix_stages.py."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +63,6 @@ def test_compiled_equals_reference(rule: str | Rule, dtype: torch.dtype) -> None
     found = run(parameters(dtype), rule, backend="compiled", **options)
     rtol, atol = {torch.float32: (1e-5, 1e-6), torch.float64: (1e-12, 1e-13), torch.bfloat16: (0.05, 0.02)}[dtype]
     assert_same(found, expected, rtol, atol)
-
-
-@pytest.mark.parametrize("name", MATRICES)
-def test_rules_over_whole_matrices_say_what_to_do(name: str) -> None:
-    with pytest.raises(OptionError, match="looks at rows, columns or whole matrices; take backend=None"):
-        run(parameters(), name, backend="compiled", total_steps=5)
 
 
 @settings(max_examples=15)

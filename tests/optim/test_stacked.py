@@ -61,7 +61,7 @@ def test_one_step_for_all_of_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     params = [torch.nn.Parameter(torch.ones(shape)) for shape in shapes]
     for param in params:
         param.grad = torch.ones_like(param)
-    RuleOptimizer(params, CF1, total_steps=10).step()
+    RuleOptimizer(params, CF1, total_steps=10, backend="eager").step()
     assert sorted(runs) == [(2, 2), (3,), (4, 3)]
 
 
