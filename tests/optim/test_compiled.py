@@ -16,8 +16,8 @@ from closedform.rules import library_names, load_rule
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0, 3), (70_000,)]
 PAST = Rule.parse("past", "-m - lag(g, 2) - q*lag(m, 3)", state={"m": "0.9*m + g", "q": "0.5*q + 1/t"})
 
-COMPILED = [name for name in library_names() if not load_rule(name).program.matrix_operators]
-"""Those with matrix operators: see test_matrix_stages.py."""
+ELEMENTWISE = [name for name in library_names() if not load_rule(name).program.matrix_operators]
+"""Those over matrices are in test_matrix_stages.py."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +56,25 @@ def assert_same(found: RuleOptimizer, expected: RuleOptimizer, rtol: float, atol
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("rule", [*COMPILED, PAST], ids=str)
+@pytest.mark.parametrize("rule", [*ELEMENTWISE, PAST], ids=str)
 def test_compiled_equals_reference(rule: str | Rule, dtype: torch.dtype) -> None:
     options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True, "total_steps": 5}
     expected = run(parameters(dtype), rule, backend="reference", **options)
     found = run(parameters(dtype), rule, backend="compiled", **options)
     rtol, atol = {torch.float32: (1e-5, 1e-6), torch.float64: (1e-12, 1e-13), torch.bfloat16: (0.05, 0.02)}[dtype]
     assert_same(found, expected, rtol, atol)
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (Rule.parse("lagged", "-lag(v, 2)", state={"v": "row_mean(square(g))"}), "looks back at rows and columns"),
+    ],
+    ids=str,
+)
+def test_rules_that_cannot_be_compiled_say_what_to_do(rule: Rule, why: str) -> None:
+    with pytest.raises(OptionError, match=f"{why}; take backend=None"):
+        run(parameters(), rule, backend="compiled")
 
 
 @settings(max_examples=15)

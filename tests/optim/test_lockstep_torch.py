@@ -23,7 +23,7 @@ TORCH = {
     "amsgrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
     "radam": lambda p: torch.optim.RAdam(p, lr=0.01),
 }
-WITHOUT_TORCH = {"lion", "signum", "adabelief", "lamb"}
+WITHOUT_TORCH = {"lion", "signum", "adabelief", "lamb", "cf1"}
 ELSEWHERE = {"adafactor", "ademamix", "adopt", "cautious-adamw", "mars", "muon", "schedulefree-adamw"}
 """Compared in test_lockstep_public.py."""
 OURS = {"cf1"}

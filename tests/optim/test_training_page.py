@@ -33,8 +33,9 @@ def test_training(tmp_path: Path) -> None:
     assert (tmp_path / "evolved" / "rule.json").exists()
 
 
-def test_the_language(tmp_path: Path) -> None:
-    assert run("language.md", tmp_path) >= 5
+@pytest.mark.parametrize(("page", "blocks"), [("language.md", 5), ("export.md", 3)])
+def test_the_language_and_exports(page: str, blocks: int, tmp_path: Path) -> None:
+    assert run(page, tmp_path) >= blocks
 
 
 @pytest.mark.parametrize("page", ["language.md", "concepts.md"])
