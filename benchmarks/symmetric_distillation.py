@@ -1,12 +1,13 @@
 """Distillation that keeps to the teacher's symmetries, beside distillation that does not.
 
-    python benchmarks/symmetric_distillation.py [--seeds 3] [--networks dm,rp,celo]
+    python benchmarks/symmetric_distillation.py [--seeds 3] [--networks dm,rp,celo] [--runs runs/symmetric_distillation]
 
 Records each network at work on digits, distils the recording with ``symmetries="none"`` and ``"auto"`` and otherwise
 the same options (celo with ``"both"`` too), and trains with the chosen equation of each hall: R^2 on held-out episodes,
 nodes, and the loss of fresh episodes, on the half of the data that was not recorded, over the network's from the same
-starts and batches. Searches are bounded by generations, so that the numbers do not depend on the machine's speed.
-Writes benchmarks/results/symmetric_distillation.md and .json after every network.
+starts and batches. Searches are bounded by generations, so that the numbers do not depend on the machine's speed;
+finished ones in ``--runs`` are used again. Writes benchmarks/results/symmetric_distillation.md and .json after every
+seed.
 """
 
 from __future__ import annotations
@@ -75,53 +76,64 @@ class Row:
     odd: float
     loss: float | None
 
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """Which distillation it is."""
+        return self.network, self.seed, self.choice
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/symmetric_distillation"))
     given = parser.parse_args()
     torch.set_num_threads(1)
+    store = given.runs / "rows.jsonl"
+    given.runs.mkdir(parents=True, exist_ok=True)
+    done = {row.key: row for row in map(parsed, store.read_text().splitlines())} if store.exists() else {}
     rows: list[Row] = []
-    for name in given.networks.split(","):
-        for seed in range(given.seeds):
-            for row in compared(name, seed):
+    for seed in range(given.seeds):
+        for name in given.networks.split(","):
+            for choice in CHOICES if name in ASKED else ("none", "auto"):
+                row = done.get((name, seed, choice)) or distilled(name, seed, choice)
+                if row.key not in done:
+                    with store.open("a") as file:
+                        file.write(json.dumps(asdict(row)) + "\n")
                 rows.append(row)
                 print(row, flush=True)
         write_text(RESULTS / "symmetric_distillation.md", report(rows))
         write_text(RESULTS / "symmetric_distillation.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
-def compared(name: str, seed: int) -> list[Row]:
-    """Both distillations of one recording."""
+def parsed(line: str) -> Row:
+    return Row(**json.loads(line))
+
+
+def distilled(name: str, seed: int, choice: str) -> Row:
+    """Record, distil, and train with the chosen equation."""
     network, task = load_learned_optimizer(name), tasks.get(TASK)
     features = dict.fromkeys((*network.features, "progress"))
     recording = record(network, task, RECORDED, features=tuple(features), seed=seed)
-    reference = final_loss(network, task, seed)
-    rows = []
-    for choice in CHOICES if name in ASKED else ("none", "auto"):
-        hall = distill(recording, config=SEARCH, symmetries=choice, seed=seed)
-        entry, measured = hall.choose(), hall.provenance["symmetries"]
-        loss = final_loss(SymbolicOptimizer(entry.rule), task, seed) / reference
-        rows.append(
-            Row(
-                name,
-                seed,
-                choice,
-                " and ".join(filter(None, ("odd" * measured["odd"], "scale-free" * measured["scale_free"]))) or "none",
-                measured["even_share"],
-                measured["scale_share"],
-                entry.r2,
-                entry.complexity,
-                entry.state_cost,
-                entry.equation,
-                hall.best.r2,
-                hall.best.complexity,
-                share_odd(hall),
-                loss if math.isfinite(loss) and loss < MOST else None,
-            )
-        )
-    return rows
+    hall = distill(recording, config=SEARCH, symmetries=choice, seed=seed)
+    entry, measured = hall.choose(), hall.provenance["symmetries"]
+    loss = final_loss(SymbolicOptimizer(entry.rule), task, seed) / final_loss(network, task, seed)
+    return Row(
+        name,
+        seed,
+        choice,
+        " and ".join(filter(None, ("odd" * measured["odd"], "scale-free" * measured["scale_free"]))) or "none",
+        measured["even_share"],
+        measured["scale_share"],
+        entry.r2,
+        entry.complexity,
+        entry.state_cost,
+        entry.equation,
+        hall.best.r2,
+        hall.best.complexity,
+        share_odd(hall),
+        loss if math.isfinite(loss) and loss < MOST else None,
+    )
 
 
 def share_odd(hall: HallOfFame) -> float:

@@ -18,13 +18,15 @@ from closedform.analysis._intervals import SPECTRAL
 from closedform.analysis._probe import TOTAL, histories, run
 from closedform.analysis._stability import limit_by_runs, linear_limit
 from closedform.errors import UnknownNameError
-from closedform.lang import Apply, Program, newton_schulz
+from closedform.lang import Apply, Parity, Program, degrees, newton_schulz, parities
 from closedform.rules import Rule, library_names, load_rule
 
 CF1_START = Path(__file__).parents[2] / "benchmarks" / "recipes" / "cf1_start.json"
 ADAM = (1 - 0.9) / math.sqrt(1 - 0.999) / math.sqrt(1 - 0.9**2 / 0.999)
 """sup |m|/sqrt(v): Cauchy-Schwarz, reached by gradients that grow by 0.999/0.9 a step."""
 NO = ("no", "example")
+DECAYING, NOT_HOMOGENEOUS = ("adamw", "cautious-adamw", "lamb"), ("mars", "radam")
+"""The library's rules that decay weights, and those of no degree in the gradient; see docs/concepts.md."""
 
 # rule: odd, no drift, degree in g, degree in w, bound, largest stable rate
 KNOWN = {
@@ -173,6 +175,18 @@ def test_weight_decay_and_ascent_in_a_linear_rule() -> None:
     assert linear_limit(load_rule("adam").program) is None
 
 
+@pytest.mark.parametrize("name", library_names())
+def test_what_the_documentation_says_of_the_library(name: str) -> None:
+    program = load_rule(name).program.live
+    turned = ("g", "w") if name in DECAYING else ("g",)
+    assert parities(program, odd=turned)["update"] is Parity.ODD
+    assert (parities(program)["update"] is Parity.ODD) == (name not in DECAYING)
+    assert (parities(program, odd=(), zero=("g",))["update"] is Parity.ZERO) == (name not in DECAYING)
+    degree = degrees(program, {"g": 1.0})["update"]
+    assert (degree is None) == (name in NOT_HOMOGENEOUS)
+    assert degree is None or degree.power == (1 if name in ("sgd", "momentum", "nesterov") else 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", library_names())
 def test_every_rule_can_be_certified(name: str) -> None:
@@ -185,19 +199,19 @@ def test_every_rule_can_be_certified(name: str) -> None:
     gradients = torch.stack([every["normal"], every["heavy-tailed"], every["growing 1.1"]])
     w = torch.randn((8, 6), generator=torch.Generator().manual_seed(2), dtype=torch.float64).clamp(-1, 1)
     updates = run(program, gradients, w)
+    assert float(updates.abs().max()) <= bound(program, (8, 6), TOTAL, 1.0) * (1 + 1e-9)
     if found.odd.value:
         torch.testing.assert_close(run(program, -gradients, w), -updates)
     if found.no_drift.value:
         assert not run(program, torch.zeros_like(gradients), w).any()
+    large = 1e6 * (every["normal"] + every["normal"].sign())[None]  # beyond any floor
+    updates = run(program, large, w)
     if found.degree_g.value is not None:
-        scaled = run(program, 8 * gradients, w)
+        scaled = run(program, 8 * large, w)
         torch.testing.assert_close(scaled, 8**found.degree_g.value * updates, rtol=1e-3, atol=1e-9)
     if found.degree_w.value is not None:
-        grown = run(program, gradients, 8 * w)
+        grown = run(program, large, 8 * w)
         torch.testing.assert_close(grown, 8**found.degree_w.value * updates, rtol=1e-3, atol=1e-9)
-    if found.bound.by == PROOF:
-        largest = bound(program, (8, 6), TOTAL, 1.0)
-        assert float(updates.abs().max()) <= largest * (1 + 1e-9)
 
 
 def test_by_name_and_as_json() -> None:

@@ -28,7 +28,7 @@ from closedform.lang import Program, degrees, lags, names
 AUTO, NONE, ODD, SCALE_FREE, BOTH = "auto", "none", "odd", "scale-free", "both"
 CHOICES = (AUTO, NONE, ODD, SCALE_FREE, BOTH)
 """What may be asked for: what is measured, nothing, or this and that whatever is measured."""
-EVEN_SHARE, SCALE_SHARE = 0.01, 0.003
+EVEN_SHARE, SCALE_SHARE = 0.02, 0.003
 """R^2 up to which what breaks a symmetry is let go of. Less for scale: gradients of nearly one size are nearly their
 own normalised selves, and would explain each other."""
 FEATURES, RIDGE = 150, 1e-4
