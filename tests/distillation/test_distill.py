@@ -6,25 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from open_loop import updates_of
 
 from closedform.distillation import HallOfFame, Progress, distill
 from closedform.errors import DistillationError, OptionError, UnknownNameError
-from closedform.lang import initial_memory, step
 from closedform.rules import Rule, load_rule
 from closedform.trajectories import Trajectories, record
 
 MakeRecording = Callable[..., Trajectories]
 QUICK = {"generations": 10, "population": 200, "rows": 400, "gates": 0, "threads": 1}
-
-
-def updates_of(rule: Rule, gradients: torch.Tensor) -> torch.Tensor:
-    """The rule's updates over [T, N] gradients, learning rate included, by the reference interpreter."""
-    memory, updates = initial_memory(rule.program, gradients[0]), []
-    for index, g in enumerate(gradients):
-        inputs = {"g": g, "w": torch.zeros_like(g), "t": torch.tensor(index + 1.0, dtype=torch.float64)}
-        outputs, memory = step(rule.program, inputs, memory)
-        updates.append(rule.lr * outputs["update"])
-    return torch.stack(updates)
 
 
 @pytest.mark.parametrize(("name", "constants"), [("momentum", {"beta": 0.6}), ("adam", {}), ("adam", {"beta2": 0.9})])

@@ -13,7 +13,7 @@ from processes import finish
 if not torch.distributed.is_available():
     pytest.skip("this build of torch has no torch.distributed", allow_module_level=True)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("distributed")]
 SCRIPT = Path(__file__).parent / "distributed_checks.py"
 CHECKS = (
     "ddp ddp-lamb zero noise fsdp fsdp-eager fsdp-capturable fsdp-lags fsdp-lamb rows columns copies "

@@ -16,6 +16,8 @@ MIXED = Rule.parse(
     state={"m": "0.9*m + 0.1*g", "n": "0.5*n + rms(w)", "q": "0.3*q + 1/t", "k": "q + prev(q)"},
     where={"u": "tanh(m)*q"},
 )
+MATRICES = [name for name in library_names() if load_rule(name).program.matrix_operators]
+"""The native step takes them: see test_matrix_stages.py."""
 
 
 def compare(rule: Rule, backend: str, dtype: torch.dtype = torch.float32) -> None:
@@ -43,9 +45,15 @@ def test_equal_to_the_native_step(rule: Rule) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", library_names())
+@pytest.mark.parametrize("name", [name for name in library_names() if name not in MATRICES])
 def test_library_rules(name: str) -> None:
     compare(load_rule(name), "aot_eager")
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_rules_over_matrices_are_refused(name: str) -> None:
+    with pytest.raises(NativeUnavailable, match="the rule looks at rows, columns or whole matrices"):
+        FusedKernel(load_rule(name).program.merged)
 
 
 def test_stochastic_rounding() -> None:

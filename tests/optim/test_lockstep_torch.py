@@ -26,6 +26,8 @@ TORCH = {
 WITHOUT_TORCH = {"lion", "signum", "adabelief", "lamb", "cf1"}
 ELSEWHERE = {"adafactor", "ademamix", "adopt", "cautious-adamw", "mars", "muon", "schedulefree-adamw"}
 """Compared in test_lockstep_public.py."""
+OURS = {"cf1"}
+"""Published here: there is no other to compare it with. Its back ends are compared in test_matrix_stages.py."""
 STEPS = 100
 
 
@@ -51,7 +53,7 @@ def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def test_every_library_rule_is_either_compared_or_known_to_have_no_counterpart() -> None:
-    assert set(library_names()) == set(TORCH) | WITHOUT_TORCH | ELSEWHERE
+    assert set(library_names()) == set(TORCH) | WITHOUT_TORCH | ELSEWHERE | OURS
 
 
 @pytest.mark.parametrize("foreach", [False, True], ids=["reference", "eager"])

@@ -18,6 +18,8 @@ from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import load_learned_optimizer
 from closedform.rules import load_rule
 
+pytestmark = pytest.mark.xdist_group("one run")  # of the whole pipeline, made once by one process
+
 FILES = (
     "config.json",
     "stages.json",
