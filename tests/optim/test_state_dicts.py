@@ -205,5 +205,5 @@ def test_a_state_dict_of_something_else(
 
 def test_a_state_dict_of_another_number_of_parameters() -> None:
     optimizer = RuleOptimizer([parameter(3)], "adam")
-    with pytest.raises(ValueError, match="doesn't match the size"):
+    with pytest.raises(CheckpointError, match="doesn't match the size"):
         optimizer.load_state_dict(saved("adam", [(3,), (3,)]))

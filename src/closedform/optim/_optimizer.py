@@ -415,7 +415,9 @@ def _only_begins(groups: Sequence[Mapping[str, Any]], works: Sequence[_Work]) ->
     torch.distributed.checkpoint creates states by a step with zero gradients and learning rates of zero, perhaps after
     the model has been loaded. Taken for a step, it would set the clock, and many a rule divides zero by zero there.
     """
-    return all(float(group["lr"]) == 0 for group in groups) and all(map(is_zero, chain(*[w.grads for w in works])))
+    lrs = [group["lr"] for group in groups]
+    on_host = all(type(lr) is float or (type(lr) is Tensor and lr.is_cpu) for lr in lrs)  # torch's zeros are
+    return on_host and not any(map(float, lrs)) and all(map(is_zero, chain(*[work.grads for work in works])))
 
 
 def _noise(work: _Work, t: int | Tensor) -> Noise | None:
