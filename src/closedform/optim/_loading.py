@@ -54,7 +54,8 @@ def _check_form(groups: Sequence[Mapping[str, Any]], state_dict: object) -> None
         raise _damaged('it has no dict "state"')
     if len(found) != len(groups):
         raise CheckpointError(f"this state_dict has {len(found)} parameter groups, and this optimizer {len(groups)}")
-    listed: list[int | str] = []
+    listed: set[int | str] = set()
+    count = 0
     for number, (saved, group) in enumerate(zip(found, groups, strict=True)):
         params, names = saved.get("params"), saved.get("param_names")
         if not isinstance(params, list) or not all(type(index) in (int, str) for index in params):
@@ -66,8 +67,9 @@ def _check_form(groups: Sequence[Mapping[str, Any]], state_dict: object) -> None
             )
         if names is not None and not (_are_names(names) and len(names) == len(params)):
             raise _damaged(f'"param_names" of its parameter group {number} are not a name for each parameter')
-        listed += params
-    if len({*listed}) < len(listed):
+        listed |= {*params}
+        count += len(params)
+    if len(listed) < count:
         raise _damaged("it lists a parameter twice")
     for index, state in states.items():
         if type(index) is not str and index not in listed:

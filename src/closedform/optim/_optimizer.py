@@ -6,6 +6,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -236,7 +237,12 @@ class RuleOptimizer(Optimizer):
         begins = not self.state
         works = [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]
         for work in works:
-            self._look(work)
+            try:
+                self._look(work)
+            except OptionError:
+                for param in work.begun:  # its shape may not be the one that it will have
+                    self.state.pop(param, None)
+                raise
         if begins and _only_begins(self.param_groups, works):
             return
         for work in works:
@@ -255,7 +261,8 @@ class RuleOptimizer(Optimizer):
                 continue
             if grad.layout is not torch.strided:
                 raise sparse_refusal(group, position)
-            state = self.state[param] or self._begin(group, position)
+            begins = not self.state[param]
+            state = self._begin(group, position) if begins else self.state[param]
             step = state["step"] if type(state) is dict and "step" in state else None
             if type(step) is not int:
                 step = check_count(parameter_name(group, position), state)
@@ -265,6 +272,8 @@ class RuleOptimizer(Optimizer):
             if work is None:
                 work = found[key] = _Work((index, len(found)), group)
             work.positions.append(position)
+            if begins:
+                work.begun.append(param)
             work.params.append(param)
             work.grads.append(grad)
             work.states.append(state)
@@ -294,7 +303,7 @@ class RuleOptimizer(Optimizer):
             return None
         if not holds or 0 in known.grads:
             return None
-        return _Work(place, group, list(range(len(params))), list(params), grads, states, known)
+        return _Work(place, group, list(range(len(params))), list(params), grads, states, seen=known)
 
     def _begin(self, group: dict[str, Any], position: int) -> dict[str, Any]:
         """Create a parameter's state."""
@@ -315,10 +324,8 @@ class RuleOptimizer(Optimizer):
         rule = work.group["rule"]
         seen = None
         if {*map(type, work.params), *map(type, work.grads)} <= PLAIN:
-            try:
+            with suppress(KeyError, TypeError, RuntimeError):  # a state is missing or none: the check says which
                 seen = look(work.params, work.grads, work.states, memory_keys(rule))
-            except (KeyError, TypeError, RuntimeError):
-                pass  # a state is missing or no tensor with elements: the check says which
         known_rule, known = self._seen.pop(work.place, (None, None))
         if seen is None or known_rule != rule or not seen.fits_like(known):
             kinds = memory_kinds(program_of(rule))
@@ -399,14 +406,22 @@ class _Work:
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
+    begun: list[Tensor] = field(default_factory=list)
     seen: Look | None = None
+
+
+def _known_rate(group: Mapping[str, Any]) -> float | None:
+    """A group's learning rate, unless it may be one that a captured step reads: that is not to be waited for."""
+    lr = group["lr"]
+    if not isinstance(lr, Tensor):
+        return float(lr)
+    captured = group["capturable"] and lr.device == group["params"][0].device
+    return float(lr) if lr.is_cpu and not captured else None
 
 
 def _nothing_moves(group: Mapping[str, Any]) -> bool:
     """Whether the learning rate is zero: then parameters stay as they are, even where an update is NaN."""
-    lr = group["lr"]
-    known = not isinstance(lr, Tensor) or (lr.device.type == "cpu" and not group["capturable"])
-    return known and float(lr) == 0
+    return _known_rate(group) == 0
 
 
 def _only_begins(groups: Sequence[Mapping[str, Any]], works: Sequence[_Work]) -> bool:
@@ -415,9 +430,7 @@ def _only_begins(groups: Sequence[Mapping[str, Any]], works: Sequence[_Work]) ->
     torch.distributed.checkpoint creates states by a step with zero gradients and learning rates of zero, perhaps after
     the model has been loaded. Taken for a step, it would set the clock, and many a rule divides zero by zero there.
     """
-    lrs = [group["lr"] for group in groups]
-    on_host = all(type(lr) is float or (type(lr) is Tensor and lr.is_cpu) for lr in lrs)  # torch's zeros are
-    return on_host and not any(map(float, lrs)) and all(map(is_zero, chain(*[work.grads for work in works])))
+    return all(map(_nothing_moves, groups)) and all(map(is_zero, chain(*[work.grads for work in works])))
 
 
 def _noise(work: _Work, t: int | Tensor) -> Noise | None:
