@@ -385,4 +385,4 @@ def fuzz(sequences: int, seed: int = 0) -> Counter[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for what, count in sorted(fuzz(*map(int, sys.argv[1:] or ["2000"])).items()):
-        print(f"{count:7d} {what}")
+        sys.stdout.write(f"{count:7d} {what}\n")

@@ -105,6 +105,7 @@ def _update(body: Body) -> str:
         "    memory = {}",
         *(_READ_MEMORY if body.memory else []),
         "    rate = lr(state.count) if callable(lr) else lr",
+        "    rate = jnp.reshape(rate, ()) if jnp.ndim(rate) else rate",
         *(["    t = jnp.asarray(state.count + 1, float)"] if body.reads_t else []),
         *(f"    {name} = {text}" for name, text in _HORIZON.items() if name in body.arguments),
         "    moved = []",

@@ -15,10 +15,10 @@ from closedform.rules import Rule
 
 _TAKEN = frozenset(
     (
-        "torch scalar one_step self params state g w t update defaults weight_decay maximize "
+        "torch scalar plain one_step self params state g w t update defaults weight_decay maximize "
         # entries that torch and its schedulers put in parameter groups
         "param_names initial_lr max_lr min_lr max_momentum base_momentum swa_lr foreach capturable differentiable "
-        "fused decoupled_weight_decay overran"
+        "fused decoupled_weight_decay overran begins"
     ).split()
 )
 _OF_A_TENSOR = (Kind.PER_TENSOR, Kind.ROWWISE, Kind.COLUMNWISE)
@@ -31,7 +31,7 @@ def write_python(rule: Rule) -> str:
     scalar = [TORCH.helpers["scalar"]] if body.keys(Kind.UNIFORM) and "scalar" not in body.printer.helpers else []
     imports = "import warnings\n\nimport torch\n" if body.needs_total_steps else "import torch\n"
     start = header(body, "a torch optimizer", _MOVES, []) + f"\n{imports}"
-    return "\n\n".join([start, *scalar, *body.helpers, one_step(body), _class(body)])
+    return "\n\n".join([start, _PLAIN, *scalar, *body.helpers, one_step(body), _class(body)])
 
 
 def _class(body: Body) -> str:
@@ -89,6 +89,11 @@ if state["step"] > group["total_steps"] and not self.overran:
     self.overran, limit = True, group["total_steps"]
     warnings.warn(f"past total_steps={limit}: progress stays 1", stacklevel=2)
 """.splitlines()
+_PLAIN = '''
+def plain(value):
+    """A rate as a number or a scalar tensor; numpy's, and tensors of one element and any shape, are welcome."""
+    return value.detach().reshape(()) if isinstance(value, torch.Tensor) else float(value)
+'''.lstrip()
 _STEP = '''    @torch.no_grad()
     def step(self, closure=None):
         """Advance every parameter that has a gradient; returns the closure's loss."""
@@ -96,10 +101,12 @@ _STEP = '''    @torch.no_grad()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._step_tensor(param, group)
+        found = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        # torch.distributed.checkpoint creates states by a step of rate 0 on zero gradients: that moves nothing
+        begins = not self.state and all(plain(group["lr"]) == 0 for group in self.param_groups)
+        begins = begins and all(param.grad.abs().sum() == 0 for param, _ in found)
+        for param, group in found:
+            self._step_tensor(param, group, begins)
         return loss
 '''
 
@@ -111,13 +118,15 @@ def _step_tensor(body: Body) -> str:
     given = [{"state": "old"}.get(name, name) for name in body.arguments]
     given += [f'group["{name}"]' for name in body.constants]
     lines = [
-        f"{one}def _step_tensor(self, param, group):",
+        f"{one}def _step_tensor(self, param, group, begins):",
         *(two + line for line in _START),
         *_loop("state[name] = torch.zeros_like(param)", elementwise, three),
         *_loop("state[name] = torch.zeros((), dtype=dtype, device=param.device)", per_tensor, three),
         *_loop("state[name] = row_zeros(param).to(dtype)", rows, three),
         *_loop("state[name] = col_zeros(param).to(dtype)", columns, three),
         *_loop("state[name] = 0.0", uniform, three),
+        f"{two}if begins:",
+        f"{three}return",
         *(two + line for line in _INPUTS),
         *(two + line for line in (_OVERRUN if body.needs_total_steps else [])),
         *([f'{two}t = torch.tensor(float(state["step"]), dtype=torch.float64)'] if body.reads_t else []),
@@ -168,9 +177,10 @@ if group["maximize"]:
     g = -g
 """.splitlines()
 _MOVE = """\
-if group["weight_decay"] != 0:
-    update = update - group["weight_decay"] * w
-param.copy_(w + group["lr"] * update)
+decay = plain(group["weight_decay"])
+if decay != 0:
+    update = update - decay * w
+param.copy_(w + plain(group["lr"]) * update)
 """.splitlines()
 
 

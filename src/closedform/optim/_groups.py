@@ -17,6 +17,8 @@ from closedform.lang import Program, memory_kinds
 from closedform.optim._backends import BACKENDS
 from closedform.rules import Rule
 
+LARGEST_STEP = 2**53
+"""Steps are counted in double precision."""
 RUN_OPTIONS = ("foreach", "backend", "capturable")
 """Options that say how steps run here; they are no part of what was saved."""
 
@@ -106,8 +108,9 @@ def check_group(group: Mapping[str, Any]) -> None:
         raise OptionError(unknown_name_message("backend", str(group["backend"]), {"compiled": None, **BACKENDS}))
     if group["backend"] is not None and group["foreach"] is not None:
         raise OptionError("give backend or foreach, not both")
-    if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
-        raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {group['state_dtype']!r}")
+    dtype = group["state_dtype"]
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {dtype!r:.100}")
 
 
 def check_horizon(group: Mapping[str, Any]) -> None:
@@ -122,8 +125,8 @@ def check_horizon(group: Mapping[str, Any]) -> None:
             raise OptionError(
                 f'rule "{rule.name}" reads the horizon (T or progress): give total_steps, the steps of the whole run'
             )
-    elif not isinstance(total, numbers.Integral) or isinstance(total, bool) or total < 1:
-        raise OptionError(f"total_steps must be a whole number of steps, 1 or more, got {total!r}")
+    elif not isinstance(total, numbers.Integral) or isinstance(total, bool) or not 1 <= total <= LARGEST_STEP:
+        raise OptionError(f"total_steps must be a whole number of steps, 1 or more, got {total!r:.100}")
 
 
 def check_parameter(group: Mapping[str, Any], position: int) -> None:

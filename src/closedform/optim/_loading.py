@@ -11,12 +11,17 @@ from torch import Tensor
 
 from closedform.errors import CheckpointError, OptionError, RuleError
 from closedform.lang import Kind, memory_kinds, memory_shape
-from closedform.optim._groups import RUN_OPTIONS, check_group, check_horizon, parameter_name, program_of, rule_of
+from closedform.optim._groups import (
+    LARGEST_STEP,
+    RUN_OPTIONS,
+    check_group,
+    check_horizon,
+    parameter_name,
+    program_of,
+    rule_of,
+)
 from closedform.optim._shards import is_distributed
 
-
-_LARGEST_STEP = 2**53
-"""Steps are counted in double precision."""
 _RATES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
 """What schedulers keep in groups besides ``lr``."""
 
@@ -108,7 +113,7 @@ def _check_step(name: str, step: object) -> None:
     single = isinstance(step, Tensor) and step.numel() == 1 and not (step.is_meta or step.is_complex())
     number = step.item() if single and isinstance(step, Tensor) else step
     whole = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not (whole and 0 <= number <= _LARGEST_STEP and number == int(number)):  # type: ignore[operator]
+    if not (whole and 0 <= number <= LARGEST_STEP and number == int(number)):  # type: ignore[operator]
         raise _damaged(f'{name}: "step" must be a whole number of steps, got {step!r:.100}')
 
 

@@ -236,13 +236,13 @@ class RuleOptimizer(Optimizer):
     def _step(self) -> None:
         begins = not self.state
         works = [work for index, group in enumerate(self.param_groups) for work in self._gather(index, group)]
-        for work in works:
-            try:
+        try:
+            for work in works:
                 self._look(work)
-            except OptionError:
-                for param in work.begun:  # its shape may not be the one that it will have
-                    self.state.pop(param, None)
-                raise
+        except OptionError:
+            for param in chain(*[work.begun for work in works]):  # their shapes may not be those that they will have
+                self.state.pop(param, None)
+            raise
         if begins and _only_begins(self.param_groups, works):
             return
         for work in works:
@@ -338,7 +338,8 @@ class RuleOptimizer(Optimizer):
 
     def _regroup(self) -> None:
         """Find out which parameters have taken the same number of steps, where that is not known on the host."""
-        counts = {param: state.get("step") for param, state in self.state.items()}
+        states = [(key, state) for key, state in self.state.items() if isinstance(key, Tensor)]  # others may add theirs
+        counts = {param: state.get("step") for param, state in states}
         self._together = {param: float(step) for param, step in counts.items() if isinstance(step, Tensor)}
 
     def _advance(self, work: _Work) -> None:

@@ -159,7 +159,7 @@ _REMEDY = "change it likewise, or delete optimizer.state[parameter] to begin ane
 
 
 def _is_allocated(tensor: Tensor) -> bool:
-    """Whether a tensor's storage holds all of its elements: it can be resized under a tensor, which then points past."""
+    """Whether a tensor's storage holds all of its elements: storages can be resized beneath."""
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.numel() == 0:
         return True
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
