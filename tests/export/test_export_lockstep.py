@@ -9,6 +9,7 @@ import torch
 from export_rules import CF1, RULES, all_programs
 from hypothesis import given, settings
 from strategies import late_programs, programs
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 from closedform import Rule, RuleOptimizer, load_rule
 from closedform.export import export
@@ -252,3 +253,44 @@ def test_refusals(load) -> None:
     for options in ({"lr": -1.0}, {"weight_decay": -1.0}):
         with pytest.raises(ValueError, match="must not be negative"):
             kind([torch.nn.Parameter(torch.ones(2))], **options)
+
+
+RATES = {
+    "float32": np.float32(0.5),
+    "int64": np.int64(2),
+    "tensor": torch.tensor(0.5),
+    "tensor of one": torch.tensor([0.5]),
+    "tensor of 1 x 1": torch.tensor([[0.5]], dtype=torch.float64),
+    "parameter": torch.nn.Parameter(torch.tensor([0.5])),
+}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_rates_as_people_hold_them_in_torch(load, kind: str) -> None:
+    optimizer = optimizer_class(load(export(load_rule("adam"), "python")))
+    ends = []
+    for rate in (RATES[kind], float(RATES[kind])):
+        params = parameters()
+        stepper = optimizer([{"params": params[:1], "lr": rate}, {"params": params[1:]}], lr=rate, weight_decay=rate)
+        advance(stepper, params)
+        ends.append(params)
+    for found, expected in zip(*ends, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_states_created_for_a_checkpoint_in_torch(load) -> None:
+    """torch.distributed.checkpoint takes a step of rate 0 on zero gradients: 0/0 for this rule."""
+    rule = Rule.parse("sign", "-m/abs(m)", state={"m": "0.9*m + 0.1*g"})
+    kind = optimizer_class(load(export(rule, "python")))
+    ends = []
+    for asks in (False, True):
+        layer = torch.nn.Linear(3, 2, dtype=torch.float64)
+        torch.nn.init.ones_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        optimizer = kind(layer.parameters(), lr=0.1)
+        if asks:
+            get_optimizer_state_dict(layer, optimizer)
+        advance(optimizer, list(layer.parameters()))
+        ends.append((list(layer.parameters()), [state["step"] for state in optimizer.state.values()]))
+    assert ends[0][1] == ends[1][1]
+    assert all(map(torch.equal, ends[0][0], ends[1][0]))

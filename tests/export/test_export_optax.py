@@ -164,3 +164,21 @@ def test_params_are_asked_for_when_needed(load) -> None:
                 optimizer.update(grads, state)
         else:
             assert optimizer.update(grads, state)[0]["w"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "rate", [np.float32(0.5), np.int64(2), np.ones((1, 1)), jax.numpy.ones(1), np.array(0.5)], ids=repr
+)
+def test_rates_as_people_hold_them(load, rate) -> None:
+    ends = []
+    for lr in (rate, float(np.asarray(rate).item())):
+        optimizer = make(load, load_rule("adam"), lr=lr)
+        params = jax.tree.map(jax.numpy.asarray, arrays(99))
+        state = optimizer.init(params)
+        for seed in range(3):
+            updates, state = optimizer.update(jax.tree.map(jax.numpy.asarray, arrays(seed)), state, params)
+            params = optax.apply_updates(params, updates)
+        ends.append(params)
+    for key, value in ends[1].items():
+        assert ends[0][key].shape == value.shape
+        np.testing.assert_allclose(ends[0][key], value, rtol=1e-12)

@@ -91,8 +91,10 @@ if state["step"] > group["total_steps"] and not self.overran:
 """.splitlines()
 _PLAIN = '''
 def plain(value):
-    """A rate as a number or a scalar tensor; numpy's, and tensors of one element and any shape, are welcome."""
-    return value.detach().reshape(()) if isinstance(value, torch.Tensor) else float(value)
+    """A rate as a number or a scalar tensor; one element of any shape is enough."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().reshape(())
+    return float(value)
 '''.lstrip()
 _STEP = '''    @torch.no_grad()
     def step(self, closure=None):
@@ -101,9 +103,12 @@ _STEP = '''    @torch.no_grad()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        # torch.distributed.checkpoint creates states by a step of rate 0 on zero gradients: that moves nothing
-        begins = not self.state and all(plain(group["lr"]) == 0 for group in self.param_groups)
+        groups, found = self.param_groups, []
+        for group in groups:
+            found += [(p, group) for p in group["params"] if p.grad is not None]
+        # torch.distributed.checkpoint creates states by a step of rate 0 on zero
+        # gradients: that moves nothing
+        begins = not self.state and all(plain(group["lr"]) == 0 for group in groups)
         begins = begins and all(param.grad.abs().sum() == 0 for param, _ in found)
         for param, group in found:
             self._step_tensor(param, group, begins)

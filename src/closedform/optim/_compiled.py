@@ -69,7 +69,7 @@ class Compiled:
             shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
-            **read,  # type: ignore[arg-type]
+            **read,
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 

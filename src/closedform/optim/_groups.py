@@ -125,7 +125,7 @@ def check_horizon(group: Mapping[str, Any]) -> None:
             raise OptionError(
                 f'rule "{rule.name}" reads the horizon (T or progress): give total_steps, the steps of the whole run'
             )
-    elif not isinstance(total, numbers.Integral) or isinstance(total, bool) or not 1 <= total <= LARGEST_STEP:
+    elif not isinstance(total, numbers.Integral) or isinstance(total, bool) or not 1 <= int(total) <= LARGEST_STEP:
         raise OptionError(f"total_steps must be a whole number of steps, 1 or more, got {total!r:.100}")
 
 

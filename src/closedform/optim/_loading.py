@@ -111,9 +111,9 @@ def _check_options(name: str, saved: Mapping[str, Any], group: Mapping[str, Any]
 
 def _check_step(name: str, step: object) -> None:
     single = isinstance(step, Tensor) and step.numel() == 1 and not (step.is_meta or step.is_complex())
-    number = step.item() if single and isinstance(step, Tensor) else step
-    whole = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not (whole and 0 <= number <= LARGEST_STEP and number == int(number)):  # type: ignore[operator]
+    number: Any = step.item() if single and isinstance(step, Tensor) else step
+    whole = type(number) in (int, float) and 0 <= number <= LARGEST_STEP and number == int(number)
+    if not whole:
         raise _damaged(f'{name}: "step" must be a whole number of steps, got {step!r:.100}')
 
 

@@ -45,7 +45,7 @@ from closedform.optim._shards import is_zero, on_shards
 from closedform.optim._surgery import Look, check_count, check_fit, look
 from closedform.rules import Rule, load_rule
 
-_GRAD = Tensor.grad.__get__  # type: ignore[attr-defined,union-attr]  # a descriptor of C
+_GRAD = Tensor.grad.__get__  # type: ignore[union-attr]  # a descriptor of C
 
 
 class RuleOptimizer(Optimizer):
@@ -312,10 +312,10 @@ class RuleOptimizer(Optimizer):
         check_not_captured(param.device)
         step = torch.zeros((), dtype=torch.float64, device=param.device) if capturable else 0
         memory = new_memory(program_of(group["rule"]), param, group["state_dtype"], capturable=capturable)
-        self.state[param] = {"step": step, **memory}
+        state = self.state[param] = {"step": step, **memory}
         if capturable:
             self._together[param] = None  # with all that begin at this step
-        return self.state[param]
+        return state
 
     def _look(self, work: _Work) -> None:
         """Read what the step needs to know of its tensors; where that is new, check it before anything moves."""
@@ -329,9 +329,9 @@ class RuleOptimizer(Optimizer):
         known_rule, known = self._seen.pop(work.place, (None, None))
         if seen is None or known_rule != rule or not seen.fits_like(known):
             kinds = memory_kinds(program_of(rule))
-            for position, *tensors in zip(work.positions, work.params, work.grads, work.states, strict=True):
+            for position, param, grad, state in zip(work.positions, work.params, work.grads, work.states, strict=True):
                 check_parameter(work.group, position)
-                check_fit(parameter_name(work.group, position), *tensors, kinds)
+                check_fit(parameter_name(work.group, position), param, grad, state, kinds)
         if seen is not None:
             self._seen[work.place] = (rule, seen)
             work.seen = seen
