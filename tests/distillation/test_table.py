@@ -190,3 +190,13 @@ def test_damaged_halls_are_refused() -> None:
     for text in ("{}", "[]", '{"format": "closedform.hall/1"}', "not json"):
         with pytest.raises(CheckpointError, match="not a hall of equations"):
             EquationHall.from_json(text)
+
+
+def test_parquet_with_a_column_name_that_is_no_text(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "table.parquet"
+    parquet.write_table(pyarrow.table({"qqqq": [1.0, 2.0], "y": [1.0, 2.0]}), path)
+    path.write_bytes(path.read_bytes().replace(b"qqqq", b"\xe2qqq"))
+    with pytest.raises(DataError, match="is not a parquet file") as caught:
+        load_table(path, "y")
+    assert str(caught.value).isprintable()

@@ -210,9 +210,9 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, wanted: set[str] | 
         if count > MAX_VALUES:
             raise DataError(f"{path} holds {count:,} values; the limit is {MAX_VALUES:,}: name fewer features, or rows")
         table = parquet.read_table(path, columns=None if wanted is None else sorted(wanted))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a parquet file: {str(error).splitlines()[0][:100]}") from None
-    return names, {name: table.column(name).to_numpy() for name in table.column_names}
+        return names, {name: table.column(name).to_numpy() for name in table.column_names}
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:  # names of columns may be no text
+        raise DataError(f"{path} is not a parquet file: {(str(error).splitlines() or ['damaged'])[0][:100]}") from None
 
 
 READERS: dict[str, Callable[[Path, Sequence[str] | None, set[str] | None], Read]] = {

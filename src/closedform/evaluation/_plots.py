@@ -242,8 +242,9 @@ def _response(axes: Axes, panel: Panel) -> None:
 def _legend_beside(axes: Axes, order: Sequence[str]) -> None:
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
+    shown = [label for label in order if label in found]  # matplotlib hides labels that begin with "_"
     axes.legend(
-        [found[label] for label in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6
+        [found[label] for label in shown], shown, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6
     )
 
 
