@@ -18,8 +18,9 @@ import torch
 
 from closedform import pipeline
 from closedform._files import write_text
-from closedform.evaluation import Entry, headline, loss_curves, standalone
+from closedform.evaluation import Entry, headline
 from closedform.pipeline import RunConfig, RunResult
+from closedform.report import loss_curves, standalone
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

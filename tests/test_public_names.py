@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import closedform
+from closedform import evaluation
 
 TOP = {
     *(
@@ -33,8 +34,9 @@ TOP = {
         "load_rule",
     ),
     *("meta_train", "meta_tune", "parameter_groups", "record", "save_rule"),
-    *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
-    *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),
+    *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),
+    *("learned_optimizers", "meta_training", "optim", "pipeline", "report", "reproduce", "rules", "tasks"),
+    *("trajectories", "unroll"),
 }
 NEEDED = {
     "lang": {"Program", "parse", "to_text", "step", "evaluate", "simplify", "derivative", "latex", "OPERATORS"},
@@ -61,9 +63,18 @@ NEEDED = {
         "EvolveConfig",
     },
     "trajectories": {"Trajectories", "record"},
-    "distillation": {"distill", "distill_table", "load_table", "HallOfFame", "EquationHall", "BACKENDS"},
-    "evaluation": {"evaluate", "Evaluation", "BASELINES", "select_closed_loop"},
-    "analysis": {"explain", "Explanation", "certify", "Certificates", "Certificate"},
+    "distillation": {
+        "distill",
+        "distill_table",
+        "load_table",
+        "HallOfFame",
+        "EquationHall",
+        "BACKENDS",
+        "select_closed_loop",
+    },
+    "evaluation": {"evaluate", "Evaluation", "BASELINES"},
+    "report": {"write_report", "report_html", "ReportData", "RunInfo", "loss_curves", "standalone"},
+    "analysis": {"response_curves", "explain", "Explanation", "certify", "Certificates", "Certificate"},
     "reproduce": {"REPRODUCTIONS", "Reproduction", "TARGETS", "sanity"},
     "pipeline": {"run", "RunConfig", "PRESETS"},
     "export": {"export", "EXPORTERS"},
@@ -114,3 +125,13 @@ def test_the_architecture_names_what_is_new() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = closedform.nothing
+
+
+@pytest.mark.parametrize("name", evaluation._MOVED)
+def test_what_moved_out_of_evaluation_is_still_found_there(name: str) -> None:
+    assert getattr(evaluation, name) is getattr(importlib.import_module(evaluation._MOVED[name]), name)
+
+
+def test_a_name_that_evaluation_never_had_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = evaluation.nothing

@@ -26,10 +26,11 @@ from closedform._tensors import write_tensors
 from closedform.cli import app
 from closedform.distillation import Table, distill, distill_table
 from closedform.errors import OutputError
-from closedform.evaluation import EvaluationOptions, ReportData, evaluate, write_report
+from closedform.evaluation import EvaluationOptions, evaluate
 from closedform.learned_optimizers import save_learned_optimizer
 from closedform.meta_training import EvolveConfig, MetaTrainConfig, TruncatedBPTT, evolve, meta_train
 from closedform.meta_training._metrics import MetricsLog
+from closedform.report import ReportData, write_report
 from closedform.rules import load_rule, save_rule
 from closedform.trajectories import record, save_trajectories
 
@@ -138,7 +139,7 @@ OPENED = {
     "_files.py": "the one writer",
     "_tensors.py": "safetensors, into the writer's temporary file",
     "_metrics.py": "appends",
-    "_native_build.py": "appends to the writer's temporary file",
+    "_build.py": "appends to the writer's temporary file",
     "_pysr.py": "a temporary folder, for another process",
     "_svg.py": "into memory",
 }

@@ -66,8 +66,9 @@ _EXPORTS = {
     "save_rule": "rules",
 }
 _SUBPACKAGES = (
-    *("analysis", "distillation", "errors", "evaluation", "export", "features", "lang", "learned_optimizers"),
-    *("meta_training", "optim", "pipeline", "reproduce", "rules", "tasks", "trajectories"),
+    *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),
+    *("learned_optimizers", "meta_training", "optim", "pipeline", "report", "reproduce", "rules", "tasks"),
+    *("trajectories", "unroll"),
 )
 
 __all__ = sorted(["__version__", *_EXPORTS, *_SUBPACKAGES])

@@ -161,7 +161,7 @@ def test_data_that_cannot_be_distilled_are_refused(make_recording: MakeRecording
 def test_more_rows_than_are_needed_are_thinned_out(
     make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("closedform.distillation._data.MAX_ROWS", 1000)
+    monkeypatch.setattr("closedform.distillation.problem._problem.MAX_ROWS", 1000)
     hall = distill(make_recording(lambda g: -g(0)), **QUICK)
     assert "2,880 rows: 1,000 of them are used, drawn at random" in hall.provenance["notes"]
     assert hall.best.equation == "-g"

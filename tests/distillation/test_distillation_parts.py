@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from closedform.distillation import DistillConfig, HallOfFame
-from closedform.distillation._candidate import Average, Candidate, lift_constants, nodes, put_constants
-from closedform.distillation._compose import compose_rule
-from closedform.distillation._constants import prune, refine, round_constants
-from closedform.distillation._data import Data, at_rows, prepare
-from closedform.distillation._networks import gated, units
 from closedform.distillation._pool import Pool
-from closedform.distillation._tape import run_recurrences
-from closedform.distillation._terms import choose
 from closedform.distillation._tidy import tidy
+from closedform.distillation.fit._refine import prune, refine, round_constants
+from closedform.distillation.problem._candidate import Average, Candidate, lift_constants, nodes, put_constants
+from closedform.distillation.problem._compose import compose_rule
+from closedform.distillation.problem._problem import Data, at_rows, prepare
+from closedform.distillation.problem._sequences import run_recurrences
+from closedform.distillation.stages._gated import gated, units
+from closedform.distillation.stages._terms import choose
 from closedform.errors import CheckpointError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, initial_memory, parse, step, to_text, walk
 from closedform.rules import Rule

@@ -9,9 +9,9 @@ import torch
 from pyoperon.sklearn import SymbolicRegressor
 
 from closedform.distillation._config import DistillConfig
-from closedform.distillation._data import at_rows
-from closedform.distillation._operon import OperonBackend
-from closedform.distillation._operon_trees import SYMBOLS, read_tree
+from closedform.distillation.engines._operon import OperonBackend
+from closedform.distillation.engines._operon_trees import SYMBOLS, read_tree
+from closedform.distillation.problem._problem import at_rows
 from closedform.errors import DistillationError
 from closedform.lang import Expr, Symbol, names
 

@@ -12,13 +12,13 @@ import torch
 from open_loop import updates_of
 
 from closedform.distillation import DistillConfig, Entry, distill
-from closedform.distillation._averages import run_average
-from closedform.distillation._candidate import Average
-from closedform.distillation._data import prepare
-from closedform.distillation._recurrences import recurrences
-from closedform.distillation._screen import Screen
-from closedform.distillation._signs import _shortest
-from closedform.distillation._sums import best_pairs
+from closedform.distillation.problem._candidate import Average
+from closedform.distillation.problem._problem import prepare
+from closedform.distillation.problem._states import run_average
+from closedform.distillation.stages._recurrences import recurrences
+from closedform.distillation.stages._screen import Screen
+from closedform.distillation.stages._signs import _shortest
+from closedform.distillation.stages._sums import best_pairs
 from closedform.rules import Rule, load_rule
 from closedform.trajectories import Trajectories, record
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closedform.distillation import SYMMETRIES, DistillConfig, HallOfFame, Table, distill, distill_table
-from closedform.distillation._candidate import Candidate
-from closedform.distillation._odd import OddForms, part
+from closedform.distillation.problem._candidate import Candidate
+from closedform.distillation.problem._odd import OddForms, part
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import Expr, Parity, degrees, evaluate, parities, parity, parse, to_text
 from closedform.rules import Rule

@@ -144,7 +144,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_table(path)
     with pytest.raises(Unknown, match="did you mean 'a'"):
         load_table(path, "y", features=["aa"])
-    monkeypatch.setattr("closedform.distillation._table_files.MAX_VALUES", 5)
+    monkeypatch.setattr("closedform.distillation.problem._table_files.MAX_VALUES", 5)
     with pytest.raises(DataError, match="6 values; the limit is 5"):
         load_table(path, "y", features=["a"])
 

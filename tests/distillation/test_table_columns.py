@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from closedform.distillation import DistillConfig, Equation, Table, distill_table, load_table
-from closedform.distillation._scaling import Scaling, roundest
+from closedform.distillation.problem._scaling import Scaling, roundest
 from closedform.errors import ClosedFormError, DataError, DistillationError, UnknownNameError
 
 QUICK = {"generations": 5, "population": 100, "rows": 400, "threads": 1}

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-from closedform.evaluation._mathml import rule_mathml, symbol_mathml, tidy_signs
 from closedform.lang import evaluate, parse, to_text
+from closedform.report._equations import rule_mathml, symbol_mathml, tidy_signs
 from closedform.rules import Rule, library_names, load_rule
 
 

@@ -8,22 +8,11 @@ from typing import Any
 
 import pytest
 
+from closedform.analysis import Response, ResponseCurves
 from closedform.errors import OutputError
-from closedform.evaluation import (
-    Evaluation,
-    EvaluationOptions,
-    ReportData,
-    Response,
-    ResponseCurves,
-    RunInfo,
-    evaluate,
-    headline,
-    report_html,
-    summarize,
-    verdict,
-    write_report,
-)
+from closedform.evaluation import Evaluation, EvaluationOptions, evaluate, headline, summarize, verdict
 from closedform.evaluation._numbers import duration, interval, number, percent, rate
+from closedform.report import ReportData, RunInfo, report_html, write_report
 from closedform.rules import Rule, load_rule
 
 BEFORE = Rule.parse("distilled", "-0.1*tanh(2.5*m)", state={"m": "b*m + (1 - b)*g"}, constants={"b": 0.9})

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from closedform.analysis import ResponseCurves, response_curves
 from closedform.errors import OptionError
-from closedform.evaluation import ResponseCurves, response_curves
 from closedform.features import rule_from_features
 from closedform.lang import parse
 from closedform.learned_optimizers import SymbolicOptimizer

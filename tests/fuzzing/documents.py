@@ -15,9 +15,10 @@ from rich.console import Console
 from closedform import learned_optimizers, tasks
 from closedform.distillation import EquationHall, HallOfFame, Table, distill, distill_table
 from closedform.errors import ClosedFormError
-from closedform.evaluation import Evaluation, EvaluationOptions, ReportData, _plots, evaluate, report_html
+from closedform.evaluation import Evaluation, EvaluationOptions, evaluate
 from closedform.lang import initial_memory, step
 from closedform.learned_optimizers import LearnedOptimizer, load_learned_optimizer, save_learned_optimizer
+from closedform.report import ReportData, _plots, report_html
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import Trajectories, load_trajectories, record, save_trajectories

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from closedform.codegen._build import load
+from closedform.codegen._c_source import math_header
 from closedform.lang import OPERATORS
-from closedform.lang._c_source import math_header
-from closedform.optim._native_build import load
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 ONE = ["exp", "log", "tanh", "sinh", "asinh", "erf", "erfc", "slog", "sqrt", "ssqrt"]

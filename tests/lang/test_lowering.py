@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from strategies import programs
 
+from closedform.codegen._plan import Plan, lower, memory_rings
 from closedform.lang import (
     OPERATORS,
     Kind,
@@ -19,7 +20,6 @@ from closedform.lang import (
     shape_inputs,
     step,
 )
-from closedform.lang._lowering import Plan, lower, memory_rings
 from closedform.rules import Rule, library_names, load_rule
 
 

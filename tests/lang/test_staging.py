@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from strategies import programs
 
+from closedform.codegen._plan import Plan, lower
+from closedform.codegen._stages import MOST_CARRIED, Stage, stages
 from closedform.lang import Kind, Program
-from closedform.lang._lowering import Plan, lower
-from closedform.lang._staging import MOST_CARRIED, Stage, stages
 from closedform.rules import Rule, library_names, load_rule
 
 

@@ -20,8 +20,8 @@ from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, g
 from closedform.meta_training import PES, AntitheticES, Estimator, Problem, ProblemBatch, begin, run
 from closedform.meta_training._meta_parameters import gradients, moved, perturbations
 from closedform.meta_training._objectives import OBJECTIVES
-from closedform.meta_training._seeds import window_generator
 from closedform.rules import library_names, load_rule
+from closedform.unroll._seeds import window_generator
 
 C, HORIZON, UNROLL = 0.13, 12, 3
 SAMPLES = 16

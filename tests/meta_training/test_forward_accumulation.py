@@ -14,8 +14,8 @@ from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, get
 from closedform.meta_training import Estimator, ForwardAccumulation, Problem, ProblemBatch, TruncatedBPTT, begin
 from closedform.meta_training._objectives import OBJECTIVES
-from closedform.meta_training._unroll import Carry
 from closedform.rules import library_names, load_rule
+from closedform.unroll._unroll import Carry
 
 HORIZON, UNROLL = 12, 4
 

@@ -26,13 +26,13 @@ from closedform.meta_training import (
     Problem,
     ProblemBatch,
     TruncatedBPTT,
-    _window,
     begin,
     meta_train,
     steps,
 )
-from closedform.meta_training._coordinates import Subset
 from closedform.meta_training._objectives import OBJECTIVES
+from closedform.meta_training.estimators import _window
+from closedform.meta_training.estimators._subset import Subset
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
 
@@ -135,7 +135,7 @@ def test_gradient_by_finite_differences_and_teacher_by_rule_optimizer(teacher: s
 
 @pytest.mark.parametrize("rows", [None, ROWS])
 def test_subsets_of_coordinates_average_to_the_whole(rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("closedform.meta_training._imitation._clipped", tuple)
+    monkeypatch.setattr("closedform.meta_training.estimators._imitation._clipped", tuple)
     optimizer = _network()
     whole = _windows(Imitation(BPTT, MOMENTUM), optimizer, rows)[0]
     pairs = [torch.tensor(pair) for pair in itertools.combinations(range(4), 2)]

@@ -13,8 +13,8 @@ from closedform.learned_optimizers import SymbolicOptimizer
 from closedform.meta_training import Reference, reference
 from closedform.meta_training._meta_parameters import moved
 from closedform.meta_training._references import RATES, WARMUP, cosine, final_losses
-from closedform.meta_training._seeds import generator_for
 from closedform.rules import load_rule
+from closedform.unroll._seeds import generator_for
 
 QUADRATIC = tasks.get("quadratic", dim=5, condition=10.0).to(dtype=torch.float64)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from closedform.codegen._build import NativeUnavailable
 from closedform.optim._backends import new_memory
 from closedform.optim._fused import JOIN, FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
-from closedform.optim._native_build import NativeUnavailable
 from closedform.rules import Rule, library_names, load_rule
 
 SHAPES = [(3, 5), (1,), (), (0, 4), (JOIN + 10,), (JOIN - 10,), (2, 3, 4)]

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from strategies import expressions, programs
 from torch import Tensor
 
+from closedform.codegen import NativeUnavailable, openmp_parallel
 from closedform.lang import (
     Apply,
     Kind,
@@ -20,8 +21,7 @@ from closedform.lang import (
     step,
     walk,
 )
-from closedform.optim._native import CHUNK, Batch, Kernel, _parallel
-from closedform.optim._native_build import NativeUnavailable
+from closedform.optim._native import CHUNK, Batch, Kernel
 from closedform.rules import Rule, library_names, load_rule
 
 SHAPES = [(3, 5), (1,), (), (0, 4), (2, 3, 2), (CHUNK + 1000,)]
@@ -317,7 +317,7 @@ def test_the_number_of_threads_changes_nothing(name: str) -> None:
 def test_torchs_own_threads_are_used() -> None:
     if not torch.backends.openmp.is_available():
         pytest.skip("torch was built without OpenMP")
-    assert _parallel() is not None
+    assert openmp_parallel() is not None
 
 
 def test_layouts() -> None:

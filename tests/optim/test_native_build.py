@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from closedform import _files
-from closedform.optim import _native_build
-from closedform.optim._native_build import NativeUnavailable, cache_folder, find_compiler, load
+from closedform.codegen import _build as _native_build
+from closedform.codegen._build import NativeUnavailable, cache_folder, find_compiler, load
 
 SOURCE = "int answer(void) { return 42; }"
 
@@ -167,7 +167,7 @@ def _owned_by_another(suspect: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "stat", stat)
 
 
-LOADS = "import sys; from closedform.optim._native_build import load; print(load(sys.argv[1]).answer())"
+LOADS = "import sys; from closedform.codegen._build import load; print(load(sys.argv[1]).answer())"
 
 
 def test_processes_that_compile_at_once_all_get_it(cache: Path) -> None:

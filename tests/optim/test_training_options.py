@@ -11,7 +11,8 @@ from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from closedform import RuleOptimizer
-from closedform.optim import _compiled, _native_build
+from closedform.codegen import _build as _native_build
+from closedform.optim import _compiled
 
 
 @pytest.fixture(scope="module")

@@ -2,5 +2,17 @@
 
 from closedform.analysis._certify import Certificate, Certificates, certify
 from closedform.analysis._explain import Curve, Explanation, equations, explain
+from closedform.analysis._response import Response, ResponseCurves, response_curves
 
-__all__ = ["Certificate", "Certificates", "Curve", "Explanation", "certify", "equations", "explain"]
+__all__ = [
+    "Certificate",
+    "Certificates",
+    "Curve",
+    "Explanation",
+    "Response",
+    "ResponseCurves",
+    "certify",
+    "equations",
+    "explain",
+    "response_curves",
+]

@@ -23,12 +23,13 @@ from closedform.distillation import (
     EquationHall,
     HallOfFame,
     Progress,
+    Selection,
     distill,
     distill_table,
     load_table,
+    select_closed_loop,
 )
 from closedform.errors import OptionError
-from closedform.evaluation import Selection, select_closed_loop
 from closedform.rules import save_rule
 from closedform.trajectories import load_trajectories
 

@@ -4,14 +4,13 @@
 a line there.
 """
 
-from closedform.distillation._config import DistillConfig, OnProgress, Progress
-from closedform.distillation._distill import BACKENDS, Backend, distill
+from closedform.distillation._config import SYMMETRIES, DistillConfig, OnProgress, Progress
+from closedform.distillation._distill import distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
-from closedform.distillation._pysr import PAPER_OPERATORS
-from closedform.distillation._symmetries import CHOICES as SYMMETRIES
-from closedform.distillation._table import Table
-from closedform.distillation._table_files import READERS, load_table
+from closedform.distillation._select import Selection, Trial, select_closed_loop
+from closedform.distillation.engines import BACKENDS, PAPER_OPERATORS, Backend
+from closedform.distillation.problem import READERS, Table, load_table
 
 __all__ = [
     "BACKENDS",
@@ -26,8 +25,11 @@ __all__ = [
     "HallOfFame",
     "OnProgress",
     "Progress",
+    "Selection",
     "Table",
+    "Trial",
     "distill",
     "distill_table",
     "load_table",
+    "select_closed_loop",
 ]

@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 
 from closedform._names import unknown_name_message
 from closedform._options import check_count, check_number, check_share
-from closedform.distillation._symmetries import AUTO, CHOICES
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import OPERATORS
 
+AUTO, NONE, ODD, SCALE_FREE, BOTH = "auto", "none", "odd", "scale-free", "both"
+SYMMETRIES = (AUTO, NONE, ODD, SCALE_FREE, BOTH)
+"""What may be asked for: what is measured, nothing, or this and that whatever is measured."""
 DEFAULT_OPERATORS = ("add", "sub", "mul", "div", "tanh", "exp", "square", "ssqrt", "abs", "min", "max")
 DEFAULT_DECAYS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MOST_SEED = 2**32 - 1
@@ -95,8 +97,8 @@ class DistillConfig:
                 raise OptionError(f"{name} must be a tuple, not {getattr(self, name)!r}")
         for decay in self.decays:
             check_share("each of decays", decay)
-        if self.symmetries not in CHOICES:
-            raise OptionError(f"symmetries must be one of {', '.join(CHOICES)}, not {self.symmetries!r}")
+        if self.symmetries not in SYMMETRIES:
+            raise OptionError(f"symmetries must be one of {', '.join(SYMMETRIES)}, not {self.symmetries!r}")
         if not self.operators:
             raise OptionError("operators names none: equations need at least one, such as add and mul")
         for name in self.operators:

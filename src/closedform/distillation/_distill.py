@@ -12,28 +12,24 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from closedform._names import lookup
 from closedform._version import __version__
-from closedform.distillation._candidate import Candidate
-from closedform.distillation._compose import compose_rule, state_names
 from closedform.distillation._config import DistillConfig, OnProgress, Progress
-from closedform.distillation._constants import prune, refine, round_constants
-from closedform.distillation._data import Data, prepare, subset
 from closedform.distillation._front import EXACT, non_dominated
 from closedform.distillation._hall import Entry, HallOfFame
-from closedform.distillation._networks import gated, units
-from closedform.distillation._operon import Found, OperonBackend
 from closedform.distillation._pool import Pool
-from closedform.distillation._pysr import PySRBackend
 from closedform.distillation._restarts import restarted
-from closedform.distillation._stages import FITTED, STAGES, bound_of
+from closedform.distillation.engines import BACKENDS, Backend
+from closedform.distillation.fit import prune, refine, round_constants
+from closedform.distillation.problem import Candidate, Data, compose_rule, prepare, state_names, subset
+from closedform.distillation.stages import FITTED, STAGES, bound_of, gated, units
 from closedform.errors import RuleError
 from closedform.lang import Expr, Parity, Symbol, names, rename, to_text, transform
 from closedform.rules import Rule
@@ -57,40 +53,6 @@ QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
 """Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
 QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
 """Candidates of the front that are fitted after a quick stage, by how many steps, on how many rows."""
-
-
-class Backend(Protocol):
-    """A symbolic regression engine."""
-
-    @property
-    def name(self) -> str:
-        """Its name; the stage of what it finds."""
-
-    def check(self, config: DistillConfig) -> None:
-        """Raise OptionError if the engine is not installed or lacks an operator."""
-
-    def search(
-        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
-    ) -> Iterator[Found]:
-        """Equations over the columns, front by front, until ``config.generations`` or ``deadline`` is reached."""
-
-
-@dataclass(frozen=True)
-class NoSearch:
-    """The quick stages alone: the paper's family psi(G; W) and its kin."""
-
-    name: str = "sparse"
-
-    def check(self, config: DistillConfig) -> None:
-        """It is always there."""
-
-    def search(
-        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
-    ) -> Iterator[Found]:
-        return iter(())
-
-
-BACKENDS: dict[str, Backend] = {"operon": OperonBackend(), "pysr": PySRBackend(), "sparse": NoSearch()}
 
 
 def distill(

@@ -16,7 +16,6 @@ import torch
 from closedform._document import Malformed, Many, parse_json, read, shown
 from closedform._files import finite, read_text, write_text
 from closedform.distillation._config import DistillConfig, OnProgress
-from closedform.distillation._data import Data, Part, prepare
 from closedform.distillation._distill import search
 from closedform.distillation._front import (
     MOST_ROWS,
@@ -39,8 +38,7 @@ from closedform.distillation._hall import (
     Stage,
     front_table,
 )
-from closedform.distillation._scaling import Scaled
-from closedform.distillation._table import Table, checked
+from closedform.distillation.problem import Data, Part, Scaled, Table, checked, prepare
 from closedform.errors import CheckpointError, ExpressionError, UnknownNameError
 from closedform.lang import (
     Expr,

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from closedform.distillation._candidate import Candidate, nodes
-from closedform.distillation._compose import compose_rule
 from closedform.distillation._config import DistillConfig
-from closedform.distillation._data import Data, at_rows
 from closedform.distillation._tidy import tidy
+from closedform.distillation.problem import Candidate, Data, at_rows, compose_rule, nodes
 from closedform.errors import RuleError
 from closedform.lang import Apply, Expr, Number, apply, lags, names
 

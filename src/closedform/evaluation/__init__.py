@@ -1,4 +1,7 @@
-"""Compare optimizers fairly, and report what was found."""
+"""Compare optimizers fairly."""
+
+from importlib import import_module
+from typing import Any
 
 from closedform.evaluation._aggregates import (
     CAP,
@@ -12,24 +15,21 @@ from closedform.evaluation._aggregates import (
     performance_profile,
 )
 from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
-from closedform.evaluation._closed_loop import Selection, Trial, select_closed_loop
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
 from closedform.evaluation._execute import torch_threads
 from closedform.evaluation._headline import Headline, headline
-from closedform.evaluation._plots import final_losses, loss_curves
-from closedform.evaluation._profile import profile_plot
-from closedform.evaluation._report import ReportData, RunInfo, report_html, write_report
-from closedform.evaluation._response import Response, ResponseCurves, response_curves
+from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, percent_interval, rate
 from closedform.evaluation._schedules import SCHEDULES, check_schedules
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
 from closedform.evaluation._steps_to_target import Attempt, StepsToTarget, first_reached, smoothed_end, steps_to_target
-from closedform.evaluation._svg import standalone
+from closedform.evaluation._table import schedule, trials
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.evaluation._tuning import Tuning
 from closedform.evaluation._verdict import Verdict, verdict
 
 __all__ = [
+    "ABSENT",
     "BASELINES",
     "CAP",
     "DEFAULT_BASELINES",
@@ -45,40 +45,59 @@ __all__ = [
     "Headline",
     "Interval",
     "Protocol",
-    "ReportData",
-    "Response",
-    "ResponseCurves",
-    "RunInfo",
-    "Selection",
     "StepsToTarget",
     "Summary",
     "TorchOptimizer",
-    "Trial",
     "Tuning",
     "Verdict",
     "aggregate",
     "check_schedules",
+    "count",
+    "duration",
     "evaluate",
-    "final_losses",
     "first_reached",
     "geometric_mean",
     "headline",
     "interquartile_mean",
+    "interval",
     "log_grid",
-    "loss_curves",
     "loss_ratios",
+    "number",
     "of_tasks",
     "paired_difference",
+    "percent",
+    "percent_interval",
     "performance_profile",
-    "profile_plot",
-    "report_html",
-    "response_curves",
-    "select_closed_loop",
+    "rate",
+    "schedule",
     "smoothed_end",
-    "standalone",
     "steps_to_target",
     "summarize",
     "torch_threads",
+    "trials",
     "verdict",
-    "write_report",
 ]
+
+_MOVED = {
+    "ReportData": "closedform.report",
+    "Response": "closedform.analysis",
+    "ResponseCurves": "closedform.analysis",
+    "RunInfo": "closedform.report",
+    "Selection": "closedform.distillation",
+    "Trial": "closedform.distillation",
+    "final_losses": "closedform.report",
+    "loss_curves": "closedform.report",
+    "profile_plot": "closedform.report",
+    "report_html": "closedform.report",
+    "response_curves": "closedform.analysis",
+    "select_closed_loop": "closedform.distillation",
+    "standalone": "closedform.report",
+    "write_report": "closedform.report",
+}
+"""Names that were here once, and the packages that they are in now; they can still be had from here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return getattr(import_module(_MOVED[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -49,7 +49,7 @@ from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
-from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of
+from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of, result_kind
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
 
 __all__ = [
@@ -102,6 +102,7 @@ __all__ = [
     "parse",
     "reduce_whole",
     "rename",
+    "result_kind",
     "shape_inputs",
     "shape_values",
     "simplify",

@@ -24,7 +24,14 @@ from closedform.learned_optimizers._mlp import MLP
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
 from closedform.learned_optimizers._recurrent import CLOCKS, RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
-from closedform.learned_optimizers._storage import load_network, load_recipe, load_symbolic, save_learned_optimizer
+from closedform.learned_optimizers._storage import (
+    check_weights,
+    load_network,
+    load_recipe,
+    load_symbolic,
+    load_weights,
+    save_learned_optimizer,
+)
 from closedform.learned_optimizers._symbolic import SymbolicOptimizer
 from closedform.rules import Rule, library_names, load_rule
 
@@ -149,12 +156,14 @@ __all__ = [
     "State",
     "SymbolicOptimizer",
     "UpdateFunction",
+    "check_weights",
     "constant_roles",
     "fresh_state",
     "get",
     "lift_literals",
     "load_learned_optimizer",
     "load_optimizer",
+    "load_weights",
     "recipe",
     "save_learned_optimizer",
 ]

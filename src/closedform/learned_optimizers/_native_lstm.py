@@ -21,11 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from closedform.lang._c_source import math_header
+from closedform.codegen import NativeUnavailable, load, math_header, openmp_parallel, threads_for
 from closedform.learned_optimizers._base import State
 from closedform.learned_optimizers._recycler import Recycler
-from closedform.optim._native import ALONE, _parallel
-from closedform.optim._native_build import NativeUnavailable, load
 
 LOG2E = 1 / math.log(2)
 _KINDS = (Tensor, nn.Parameter)
@@ -103,8 +101,8 @@ class Kernel:
             stride=weights.shape[1] if weights.dim() == 2 else 0,
             update=update.data_ptr(),
             scale=scale,
-            threads=1 if first.numel() < ALONE else torch.get_num_threads(),
-            parallel=_parallel(),
+            threads=threads_for(first.numel()),
+            parallel=openmp_parallel(),
         )
         rows = {"features": features, "hidden": hidden, "cell": cell, "new_hidden": new_hidden, "new_cell": new_cell}
         for name, values in rows.items():

@@ -21,13 +21,11 @@ from closedform._document import Count, Malformed, Seconds, parse_json, read, sh
 from closedform._files import finite
 from closedform._tensors import read_tensors, write_tensors
 from closedform.errors import CheckpointError
-from closedform.learned_optimizers._storage import check_weights, load_weights
+from closedform.learned_optimizers import check_weights, load_weights
 from closedform.meta_training._episodes import Episode, make_problem, together
-from closedform.meta_training._problem import AnyProblem
-from closedform.meta_training._seeds import generator_for
 from closedform.meta_training._trainer import Trainer
-from closedform.meta_training._unroll import Carry, begin
 from closedform.tasks import Task
+from closedform.unroll import AnyProblem, Carry, begin, generator_for
 
 FORMAT = "closedform.meta_training/3"
 _FREE = ("time_limit", "checkpoint_every")

@@ -11,11 +11,9 @@ from torch import Tensor
 from closedform.errors import DivergenceError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
-from closedform.meta_training._problem import AnyProblem, Problem, ProblemBatch
-from closedform.meta_training._seeds import generator_for
 from closedform.meta_training._task_source import TaskSource
-from closedform.meta_training._unroll import Carry, begin
 from closedform.tasks import Task
+from closedform.unroll import AnyProblem, Carry, Problem, ProblemBatch, begin, generator_for
 
 SPLIT = "train"
 """Meta-training and its validation see this split alone; ``eval`` is for judging what comes out."""

@@ -23,11 +23,10 @@ from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, s
 from closedform.meta_training._checkpoint import describe, restore_checkpoint, write_checkpoint
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._episodes import check_starts
-from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._metrics import MetricsLog
 from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._trainer import Trainer
-from closedform.meta_training._truncated_bptt import TruncatedBPTT
+from closedform.meta_training.estimators import Estimator, TruncatedBPTT
 from closedform.tasks import Task
 from closedform.tasks.distribution import TaskDistribution
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
-from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._meta_train import RULE_FILE, Progress, meta_train
 from closedform.meta_training._ranks import Ranks
-from closedform.meta_training._truncated_bptt import TruncatedBPTT
+from closedform.meta_training.estimators import Estimator, TruncatedBPTT
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
 

@@ -25,12 +25,10 @@ from closedform._options import check_count
 from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer, State, SymbolicOptimizer, UpdateFunction
 from closedform.meta_training._meta_parameters import moved
-from closedform.meta_training._population import copies
-from closedform.meta_training._problem import AnyProblem, Problem
-from closedform.meta_training._seeds import generator_for
-from closedform.meta_training._unroll import begin, unroll
+from closedform.meta_training.estimators import copies
 from closedform.rules import load_rule
 from closedform.tasks import Task
+from closedform.unroll import AnyProblem, Problem, begin, generator_for, unroll
 
 RATES = tuple(float(f"{10 ** (power / 3):.4g}") for power in range(-13, 0))
 """Learning rates that the reference tries: 13, three a decade, 4.6e-5 to 0.46."""

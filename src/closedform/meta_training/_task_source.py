@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from closedform.errors import OptionError
-from closedform.meta_training._seeds import generator_for
 from closedform.tasks import Task
 from closedform.tasks.distribution import TaskDistribution
+from closedform.unroll import generator_for
 
 _VALIDATION_TASKS = 0xCE10
 """Sets the seeds of validation's draws apart from those of episodes."""

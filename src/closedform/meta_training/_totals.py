@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from closedform.meta_training._estimator import Estimate
 from closedform.meta_training._objectives import TINY
 from closedform.meta_training._ranks import Ranks
+from closedform.meta_training.estimators import Estimate
 
 DECAY = 0.95
 """How much of a task's earlier gradient norms is left in their running mean a meta-step later."""

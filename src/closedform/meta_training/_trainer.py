@@ -17,13 +17,13 @@ from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._episodes import Episode, training_episode
-from closedform.meta_training._estimator import Estimator
 from closedform.meta_training._meta_parameters import count, gradients
 from closedform.meta_training._objectives import OBJECTIVES
 from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._task_source import task_source
 from closedform.meta_training._totals import GradientNorms, Totals, Window, add_up
 from closedform.meta_training._validation import validate
+from closedform.meta_training.estimators import Estimator
 from closedform.tasks import Task
 from closedform.tasks.distribution import TaskDistribution
 

@@ -12,8 +12,8 @@ from closedform.meta_training._config import MetaTrainConfig
 from closedform.meta_training._episodes import validation_episode, validation_groups
 from closedform.meta_training._objectives import TINY
 from closedform.meta_training._ranks import Ranks
-from closedform.meta_training._unroll import run
 from closedform.tasks import Task
+from closedform.unroll import run
 
 
 @torch.no_grad()

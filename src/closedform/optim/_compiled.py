@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from closedform.codegen import NativeUnavailable
 from closedform.lang import Kind, Memory, memory_kinds
 from closedform.optim._backends import Cohort, Settings
 from closedform.optim._fused import FusedBatch, FusedKernel
 from closedform.optim._native import Batch, Kernel
-from closedform.optim._native_build import NativeUnavailable
 from closedform.optim._surgery import Look
 from closedform.rules import Rule
 

@@ -14,11 +14,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from closedform.codegen import NativeUnavailable, lower
 from closedform.lang import OPERATORS, SHAPE_INPUTS, Kind, Memory, Program, horizon_inputs, shape_values
-from closedform.lang._lowering import lower
 from closedform.optim._backends import compute_dtype
 from closedform.optim._native import is_dense, rotate
-from closedform.optim._native_build import NativeUnavailable
 from closedform.optim._noise import hashed, rounded, stream
 
 JOIN = 1 << 16

@@ -10,23 +10,30 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from closedform.codegen import (
+    CHUNK,
+    TYPES,
+    NativeUnavailable,
+    Plan,
+    Storage,
+    c_source,
+    layout,
+    load,
+    lower,
+    openmp_parallel,
+    spread,
+    threads_for,
+)
 from closedform.lang import SHAPE_INPUTS, Kind, Memory, Program, memory_shape, shape_values
-from closedform.lang._c_source import CHUNK, TYPES, Storage, c_source, layout
-from closedform.lang._lowering import Plan, lower, spread
-from closedform.optim._native_build import NativeUnavailable, load
 from closedform.optim._surgery import Look, lay_out_like, look
 from closedform.optim._work_buffers import SpreadStates, WorkBuffers
 
-ALONE = 1 << 15
-"""A step over fewer elements stays on the calling thread: waking another one costs more than it saves."""
 LARGEST_PLAN = 20_000
 """Operations past which compilation would take minutes."""
 DTYPES = {getattr(torch, name): name for name in TYPES}
@@ -148,7 +155,7 @@ class Batch:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._bound: _Bound | None = None
-        self._call = _Call(parallel=_parallel())
+        self._call = _Call(parallel=openmp_parallel())
         self._argument = ctypes.addressof(self._call)
 
     def step(
@@ -201,7 +208,7 @@ class Batch:
             bound.grads = found
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
-        call.threads = 1 if bound.elements < ALONE else torch.get_num_threads()
+        call.threads = threads_for(bound.elements)
         self._run(bound)
         if self.kernel.deep_rings:
             for memory in memories:
@@ -305,17 +312,3 @@ def _require(tensor: Tensor, dtype: torch.dtype, shape: Sequence[int], what: str
         raise NativeUnavailable(f"a {what} is {tensor.dtype}, expected {dtype}")
     if tensor.shape != torch.Size(shape):
         raise NativeUnavailable(f"a {what} of shape {tuple(tensor.shape)} is not shaped like its parameter")
-
-
-@lru_cache(maxsize=1)
-def _parallel() -> int | None:
-    """The address of GOMP_parallel in the very OpenMP runtime that torch runs on, or None.
-
-    A second runtime would bring a second set of threads, which spin while torch's own compute.
-    """
-    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    try:
-        function = ctypes.CDLL(str(library)).GOMP_parallel
-    except (OSError, AttributeError):
-        return None
-    return ctypes.cast(function, ctypes.c_void_p).value

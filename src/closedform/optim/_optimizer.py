@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from closedform.codegen import NativeUnavailable
 from closedform.errors import CheckpointError, ClosedFormError, OptionError
 from closedform.lang import memory_kinds
 from closedform.optim._backends import BACKENDS, Cohort, Settings, new_memory
@@ -39,7 +40,6 @@ from closedform.optim._groups import (
     sparse_refusal,
 )
 from closedform.optim._loading import check_saved, restore
-from closedform.optim._native_build import NativeUnavailable
 from closedform.optim._noise import Noise
 from closedform.optim._shards import is_zero, on_shards
 from closedform.optim._surgery import Look, check_count, check_fit, look

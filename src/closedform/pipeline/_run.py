@@ -32,20 +32,11 @@ import torch
 
 from closedform import learned_optimizers, tasks
 from closedform._version import __version__
+from closedform.analysis import response_curves
 from closedform.distillation import Entry, HallOfFame, distill
 from closedform.distillation import Progress as DistillProgress
 from closedform.errors import CheckpointError
-from closedform.evaluation import (
-    Evaluation,
-    EvaluationOptions,
-    ReportData,
-    RunInfo,
-    evaluate,
-    response_curves,
-    torch_threads,
-    verdict,
-    write_report,
-)
+from closedform.evaluation import Evaluation, EvaluationOptions, evaluate, torch_threads, verdict
 from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, load_learned_optimizer
 from closedform.meta_training import TruncatedBPTT, meta_train, read_evolution, read_metrics
 from closedform.pipeline._choice import choose
@@ -56,6 +47,7 @@ from closedform.pipeline._forms import DISTILLED, FORM_FILES, TUNED, candidates
 from closedform.pipeline._lead import lead
 from closedform.pipeline._listener import Listener, Silent, meta_step, shown
 from closedform.pipeline._selection import Tuned, tune_candidates
+from closedform.report import ReportData, RunInfo, write_report
 from closedform.rules import Rule, load_rule, save_rule
 from closedform.tasks import Task
 from closedform.trajectories import load_trajectories, record, save_trajectories

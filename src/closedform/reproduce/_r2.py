@@ -10,16 +10,9 @@ from pathlib import Path
 
 from closedform import tasks
 from closedform._options import check_count
-from closedform.distillation import HallOfFame
+from closedform.distillation import HallOfFame, Selection, select_closed_loop
 from closedform.errors import DivergenceError
-from closedform.evaluation import (
-    EvaluationOptions,
-    Selection,
-    Summary,
-    evaluate,
-    paired_difference,
-    select_closed_loop,
-)
+from closedform.evaluation import EvaluationOptions, Summary, evaluate, paired_difference
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.reproduce._base import OnProgress, measured_on, save
 from closedform.reproduce._faithful import STATES, WINDOW, Fidelity, Study, fidelities

@@ -31,10 +31,10 @@ from closedform.evaluation import (
     geometric_mean,
     log_grid,
     smoothed_end,
-    standalone,
     steps_to_target,
 )
-from closedform.evaluation import profile_plot as plot
+from closedform.report import profile_plot as plot
+from closedform.report import standalone
 from closedform.reproduce._base import OnProgress, measured_on, save
 from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, THREE, Entrant, at_single_rate, chosen, reference
 from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow, Verdict, verdicts

@@ -3,10 +3,11 @@
 from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
 from closedform.trajectories._record import OnStep, RecordConfig, record
 from closedform.trajectories._storage import FORMAT, load_trajectories, save_trajectories
-from closedform.trajectories._trajectories import Trajectories
+from closedform.trajectories._trajectories import ROW_LABELS, Trajectories
 
 __all__ = [
     "FORMAT",
+    "ROW_LABELS",
     "Column",
     "OnStep",
     "RecordConfig",

@@ -17,13 +17,12 @@ from closedform._version import __version__
 from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, load_optimizer
-from closedform.meta_training._problem import Problem
-from closedform.meta_training._unroll import begin, steps
 from closedform.rules import Rule
 from closedform.tasks import Task
 from closedform.trajectories._columns import column_source, lagged, own_signals, run_source, window_columns
 from closedform.trajectories._sampling import draw_cells, draw_coordinates
 from closedform.trajectories._trajectories import Trajectories
+from closedform.unroll import Problem, begin, steps
 
 OnStep: TypeAlias = Callable[[int, int], None]
 """Called after every step with the steps recorded so far and the steps there will be."""

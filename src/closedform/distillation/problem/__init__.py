@@ -1,0 +1,48 @@
+"""What is searched over: rows of a recording or a table, the states that may be added, and candidate equations.
+
+Recordings, tables and screens each build one `Data`; a `Candidate` is an equation over it with the averages and
+recurrences that it needs, and `compose_rule` writes it down as a whole rule.
+"""
+
+from closedform.distillation.problem._candidate import (
+    Average,
+    Candidate,
+    constant_name,
+    floors,
+    lift_constants,
+    nodes,
+    put_constants,
+    with_decays,
+)
+from closedform.distillation.problem._compose import compose_rule, state_names
+from closedform.distillation.problem._problem import BIG, Data, Part, at_rows, prepare, subset
+from closedform.distillation.problem._scaling import Scaled
+from closedform.distillation.problem._sequences import Tape, run_recurrences
+from closedform.distillation.problem._table_files import READERS, load_table
+from closedform.distillation.problem._tables import Table, checked
+
+__all__ = [
+    "BIG",
+    "READERS",
+    "Average",
+    "Candidate",
+    "Data",
+    "Part",
+    "Scaled",
+    "Table",
+    "Tape",
+    "at_rows",
+    "checked",
+    "compose_rule",
+    "constant_name",
+    "floors",
+    "lift_constants",
+    "load_table",
+    "nodes",
+    "prepare",
+    "put_constants",
+    "run_recurrences",
+    "state_names",
+    "subset",
+    "with_decays",
+]

@@ -1,0 +1,100 @@
+"""The stage that searches for what an optimizer is: recurrences with unknown decays, and a short form over them.
+
+Four searches, cheapest first, each over whole sequences of gradients (`Screen`) and none told what made them:
+
+- **memory**: one or two moving averages, with or without the gradient: momentum, Nesterov's;
+- **lags**: weighted sums of past gradients;
+- **signs**: where the update only ever has one size: Lion, signed momentum;
+- **adaptive**: an average over the root of another: Adam, RMSProp, AdaBelief and their kin.
+
+Where the parameter was recorded too, the best forms are also tried with a multiple of it added. What they find is
+fitted to the training rows, decays included. The first that explains the update entirely ends the stage.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from closedform.distillation._config import DistillConfig
+from closedform.distillation.fit import refine
+from closedform.distillation.problem import Candidate, Data
+from closedform.distillation.stages._adaptive import Adaptive
+from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
+from closedform.distillation.stages._signs import signs
+from closedform.distillation.stages._sums import best_pairs, best_singles, weighted_sum
+from closedform.distillation.stages._terms import Term, assemble, choose, with_expr
+from closedform.lang import Number, Symbol, apply
+
+EXACT = 1e-9
+"""1 - R^2 at which an update counts as explained; recordings are in single precision."""
+PARAMETER = "w"
+LAGS = 20
+"""Steps that weighted sums of past gradients look back (the paper's windows)."""
+LAG_TERMS = 12
+AVERAGED = (None, "sign", "cube", "abs", "square")
+"""What averages are taken of."""
+CLOSE, FULL_FITS = 1e-5, 2
+"""1 - R^2 on the screen from which a form is fitted to all rows at once, and how many forms of a search are."""
+STEPS, ROWS = 10, 4000
+"""Steps of the fit to the screen, and its cells that the fit looks at."""
+
+
+def recurrences(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+    """Short forms over moving averages of the gradient; nothing if it was not recorded or averages are not wanted."""
+    if not (data.recurrent and config.decays and SIGNAL in data.train.signals):
+        return
+    screen = Screen(data)
+    if screen.silent:
+        return
+    adaptive = Adaptive(screen)
+    for starts in (
+        *(memory(screen), lag_sums(screen), signs(data, screen)),
+        *(adaptive.ratios(), adaptive.inside(), adaptive.mixed()),
+    ):
+        fitted = [refine(start, screen.data, STEPS, ROWS) for start in starts]
+        yield from fitted
+        for candidate in _worth_more(fitted, data, screen):
+            candidate = refine(candidate, data)
+            yield candidate
+            if data.error(candidate, data.train) <= EXACT:
+                return
+
+
+def _worth_more(fitted: list[Candidate], data: Data, screen: Screen) -> Iterator[Candidate]:
+    """The forms of a search to fit to all rows at once."""
+    error = functools.partial(screen.data.error, part=screen.data.train)
+    for candidate in sorted(fitted, key=error)[:FULL_FITS]:
+        if error(candidate) <= CLOSE:
+            yield candidate
+        if PARAMETER in data.train.columns:
+            yield with_decay(candidate, data)
+
+
+def with_decay(candidate: Candidate, data: Data) -> Candidate:
+    """The candidate and a multiple of the parameter: weight decay."""
+    left, w = data.train.y - data.predict(candidate, data.train), data.train.columns[PARAMETER]
+    share = float(left @ w / (w @ w).clamp_min(1e-300))
+    return with_expr(candidate, apply("add", candidate.expr, apply("mul", Number(share), Symbol(PARAMETER))))
+
+
+def memory(screen: Screen) -> Iterator[Candidate]:
+    """The best weighted sums of one and of two moving averages, the gradient itself counting as one of decay 0."""
+    averages = [entry for kind in AVERAGED for entry in gradient_averages(kind, corrected=False)]
+    averages += gradient_averages(corrected=True)
+    table = np.column_stack([screen.g, *map(screen.values, averages)])
+    terms = [Term(Symbol(SIGNAL)), *(Term(Symbol(entry.label), {entry.label: entry}) for entry in averages)]
+    for chosen, weights in (*best_singles(table, screen.y), *best_pairs(table, screen.y)):
+        yield weighted_sum([terms[k] for k in chosen], weights)
+
+
+def lag_sums(screen: Screen) -> Iterator[Candidate]:
+    """The best weighted sums of past gradients, of every number of terms."""
+    terms = [Term(lagged_signal(k)) for k in range(LAGS + 1)]
+    table = torch.from_numpy(np.column_stack([screen.lagged(k) for k in range(LAGS + 1)]))
+    y = screen.data.train.y
+    for choice in choose(table, y, torch.ones_like(y), LAG_TERMS):
+        yield assemble(type(choice)(choice.terms, choice.weights, 0.0), terms, STAGE)

@@ -1,0 +1,111 @@
+"""Whole training sequences, for judging candidate states by the hundred before any is fitted to all rows.
+
+Rows are samples; a recurrence is seen best over every step of some sequences. The screen holds the gradient and the
+update of sequences from all training episodes and all layers, from step 1 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from closedform.distillation.problem import Average, Data, Part
+from closedform.lang import Expr, Lag, Symbol
+from closedform.trajectories import Column, Trajectories, column_source
+
+SIGNAL = "g"
+"""The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
+STAGE = "recurrences"
+"""What the search over it is called."""
+DECAYS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
+"""The grid, about even in log(d/(1 - d)); what a fit starts from."""
+
+
+class Screen:
+    """Gradients and updates of some sequences, and averages over them.
+
+    Args:
+        data: The data; its episodes must be there, and the gradient among its signals.
+        sequences: How many, at most.
+        cells: Cells at most; long episodes are cut short.
+
+    Attributes:
+        data: The same kind of data, of one column: every sequence is an episode, and every step before anything that
+            is not finite a row.
+    """
+
+    def __init__(self, data: Data, sequences: int = 48, cells: int = 60_000) -> None:
+        recording = _sequences(data.train, sequences, cells)
+        finite = torch.isfinite(recording.episode_updates + recording.gradients).to(torch.int64).cumprod(dim=1)
+        part = Part(recording, recording.columns, finite.flatten().nonzero().squeeze(1))
+        self.data = replace(data, trajectories=recording, columns=recording.columns, train=part, test=part)
+
+    @property
+    def silent(self) -> bool:
+        """True if no update is other than 0."""
+        return not bool(self.data.train.y.any())
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """The updates at the cells, [N]."""
+        return self.data.train.y.numpy()
+
+    @property
+    def g(self) -> np.ndarray:
+        """The gradient at the cells, [N]."""
+        return self.lagged(0)
+
+    def values(self, average: Average) -> np.ndarray:
+        """An average at the cells, [N]."""
+        return self.data.train.average(average).numpy()
+
+    def lagged(self, steps: int) -> np.ndarray:
+        """The gradient some steps ago at the cells, [N]; 0 before the start."""
+        return self.data.train.read(lagged_signal(steps))[Column(SIGNAL, steps).name].numpy()
+
+
+def lagged_signal(steps: int) -> Expr:
+    """The gradient some steps ago."""
+    return Lag(SIGNAL, steps) if steps else Symbol(SIGNAL)
+
+
+def gradient_averages(transform: str | None = None, *, corrected: bool, kind: str = "mean") -> list[Average]:
+    """Averages of the gradient, or of a function of it, over the grid of decays."""
+    start = Average(SIGNAL, 0.5, transform, corrected, kind=kind)
+    return [replace(start, decay=decay) for decay in DECAYS]
+
+
+def _sequences(part: Part, sequences: int, cells: int) -> Trajectories:
+    """Sequences that the rows lie on, evenly chosen of those that are not all 0: each an episode of one coordinate."""
+    episode, coordinate, step = part.cells
+    pairs = torch.unique(torch.stack([episode, coordinate]), dim=1)
+    pairs = pairs[:, torch.from_numpy(part.signals[SIGNAL])[pairs[0], pairs[1]].ne(0).any(dim=1)]
+    picks = torch.linspace(0, max(pairs.shape[1] - 1, 0), min(sequences, pairs.shape[1])).round().to(torch.int64)
+    first, third = pairs[:, picks]
+    count, steps = len(picks), min(int(step.max()) + 1, max(cells // max(len(picks), 1), 1))
+
+    def cut(values: Tensor) -> Tensor:
+        return values[first, :steps, third].unsqueeze(2)
+
+    gradients, updates = cut(part.episode_gradients), cut(part.episode_updates)
+    zeros, none = torch.zeros(count * steps, dtype=torch.int64), torch.zeros(count, 1, dtype=torch.int64)
+    return Trajectories(
+        columns=(Column(SIGNAL),),
+        features=gradients.reshape(-1, 1),
+        updates=updates.flatten(),
+        episode=torch.arange(count).repeat_interleave(steps),
+        step=torch.arange(1, steps + 1).repeat(count),
+        coordinate=zeros,
+        layer=zeros,
+        source=column_source((SIGNAL,)),
+        gradients=gradients,
+        weights=torch.zeros_like(gradients),
+        episode_updates=updates,
+        episodes=torch.arange(count),
+        episode_coordinates=none,
+        episode_layers=none,
+    )

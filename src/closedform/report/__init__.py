@@ -1,0 +1,17 @@
+"""What was found, as pages: one HTML file with its plots inside, which loads nothing from anywhere."""
+
+from closedform.report._plots import final_losses, loss_curves
+from closedform.report._profile import profile_plot
+from closedform.report._report import ReportData, RunInfo, report_html, write_report
+from closedform.report._svg import standalone
+
+__all__ = [
+    "ReportData",
+    "RunInfo",
+    "final_losses",
+    "loss_curves",
+    "profile_plot",
+    "report_html",
+    "standalone",
+    "write_report",
+]

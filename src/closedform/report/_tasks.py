@@ -1,0 +1,75 @@
+"""The report's section on all tasks together: performance profile, geometric and interquartile means, worst case."""
+
+from __future__ import annotations
+
+from closedform.evaluation import (
+    ABSENT,
+    CAP,
+    Entry,
+    Evaluation,
+    aggregate,
+    geometric_mean,
+    interquartile_mean,
+    loss_ratios,
+    number,
+    trials,
+)
+from closedform.report._html import Cell, Column, figure, paragraph, table
+from closedform.report._profile import profile_plot
+
+
+def all_tasks(evaluation: Evaluation) -> str:
+    """Profile and table; nothing where there is one task, or an optimizer did not take part in all."""
+    tasks = evaluation.tasks
+    names = list(dict.fromkeys(entry.name for entry in evaluation.entries))
+    field = {name: [entry for entry in evaluation.entries if entry.name == name] for name in names}
+    if len(tasks) < 2 or any(len(entries) < len(tasks) for entries in field.values()):
+        return ""
+    losses = {
+        entries[0].label: [None if entry.final_loss.diverged else entry.final_loss.mean for entry in entries]
+        for entries in field.values()
+    }
+    own = [entries[0].label for entries in field.values() if entries[0].kind != "baseline"]
+    caption = "Share of tasks on which an optimizer ends within a factor of the best; higher is better."
+    parts = [figure(profile_plot(losses, own, "profile"), caption)]
+    references = [entry for task in tasks if (entry := evaluation.best_baseline(task)) is not None]
+    if len(references) == len(tasks) and all(_usable(entry) for entry in references):
+        parts += [paragraph(_HOW), table(_COLUMNS, [("", _cells(entries, references)) for entries in field.values()])]
+    return "".join(parts)
+
+
+_HOW = (
+    "Ratios are of an optimizer's mean final loss to that of the best tuned baseline of the task; below 1 is better. "
+    f"A diverged run counts as {CAP:g} times that baseline's loss, and no ratio as more. Brackets are bootstrap "
+    "intervals: over seeds, and with the tasks drawn anew."
+)
+_COLUMNS = [
+    Column("optimizer", ""),
+    Column("geometric mean"),
+    Column("over tasks"),
+    Column("interquartile mean"),
+    Column("worst"),
+    Column("trials a task"),
+]
+
+
+def _usable(entry: Entry) -> bool:
+    loss = entry.final_loss
+    return not loss.diverged and loss.mean is not None and loss.mean > 0
+
+
+def _cells(entries: list[Entry], references: list[Entry]) -> list[Cell]:
+    ours, theirs = ([entry.final_loss.values for entry in group] for group in (entries, references))
+    mean, middle = aggregate(ours, theirs, geometric_mean), aggregate(ours, theirs, interquartile_mean)
+    seeds, over = mean.over_seeds, mean.over_tasks
+    ratios = loss_ratios(ours, theirs)
+    worst = int(ratios.argmax())
+    budgets = dict.fromkeys(trials(entry) for entry in entries)
+    return [
+        entries[0].label,
+        f"{number(seeds.value)} [{number(seeds.low)}, {number(seeds.high)}]",
+        f"[{number(over.low)}, {number(over.high)}]",
+        number(middle.value),
+        f"{number(float(ratios[worst]))} ({entries[worst].task})",
+        ", ".join(budgets) or ABSENT,
+    ]
