@@ -70,7 +70,7 @@ def by_evolve(task: Task, workers: int, seed: int, generations: int) -> float:
         seed=seed,
         workers=workers,
     )
-    evolve(load_rule("adam"), [task] * TASKS, trainable=("lr", "beta1", "beta2"), config=config, progress=follow)
+    evolve(load_rule("adam"), [task] * TASKS, trainable=("lr", "beta1", "beta2"), config=config, on_record=follow)
     return generations * TASKS * CANDIDATES * HORIZON / (ends[-1] - ends[0])
 
 

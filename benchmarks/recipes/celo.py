@@ -133,7 +133,7 @@ def train(
     for name, parameter in optimizer.named_parameters():
         parameter.requires_grad_(stage.schedule if name == SCHEDULE else stage.direction)
     return meta_train(
-        optimizer, tasks, estimator=stage.estimator, config=stage.config, out=out, resume=True, progress=report
+        optimizer, tasks, estimator=stage.estimator, config=stage.config, out=out, resume=True, on_record=report
     )
 
 

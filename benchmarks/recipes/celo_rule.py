@@ -207,7 +207,7 @@ def tune(data_dir: Path | None, runs: Path, workers: int) -> Rule:
         config=EvolveConfig(generations=8, population=8, tasks=3, sigma=0.15, validate_every=2, workers=workers),
         out=runs,
         resume=True,
-        progress=show,
+        on_record=show,
     )
     return replace(tuned, name="celo-tuned")
 

@@ -61,7 +61,7 @@ def main() -> None:
         ),
         out=given.runs,
         resume=True,
-        progress=show,
+        on_record=show,
     )
     print(rule.to_json())
 

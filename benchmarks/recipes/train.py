@@ -92,7 +92,7 @@ def train(
     optimizer: learned_optimizers.LearnedOptimizer, episodes: list[tasks.Task], stage: Stage, out: Path
 ) -> MetaTrainResult:
     return meta_train(
-        optimizer, episodes, estimator=estimator(), config=stage.config, out=out, resume=True, progress=report
+        optimizer, episodes, estimator=estimator(), config=stage.config, out=out, resume=True, on_record=report
     )
 
 

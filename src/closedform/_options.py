@@ -5,9 +5,15 @@ Every count, seed and number that a caller passes in goes through here, whatever
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
+from closedform._names import unknown_name_message
 from closedform.errors import OptionError
+
+D = TypeVar("D")
 
 LARGEST_SEED = 2**63 - 1
 """Generators of torch and numpy alike take seeds up to this one."""
@@ -43,6 +49,25 @@ def check_share(option: str, value: object, *, zero: bool = False, one: bool = F
     if not inside:
         ends = {(True, True): ", both included", (True, False): " or 0", (False, True): " or 1"}.get((zero, one), "")
         raise OptionError(f"{option} must be a share between 0 and 1{ends}, not {value!r}")
+
+
+def with_options(defaults: D, options: Mapping[str, Any], what: str = "option", place: str = "") -> D:
+    """``defaults``, a dataclass, with some of its fields replaced by what a caller gave by name.
+
+    Args:
+        defaults: The options as they are.
+        options: Field -> value.
+        what: What a field is called where there is none of a name.
+        place: What that message begins with.
+
+    Raises:
+        OptionError: there is no such option; the message suggests the nearest and lists all.
+    """
+    known = {field.name: field for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise OptionError(place + unknown_name_message(what, name, known))
+    return dataclasses.replace(defaults, **options)  # type: ignore[type-var]
 
 
 def _is_whole(value: object) -> bool:

@@ -135,7 +135,7 @@ def folders(folder: Path) -> Kind:
 
 @contextlib.contextmanager
 def _unreported() -> Iterator[None]:
-    module = pipeline._run
+    module = pipeline._report
     with (
         mock.patch.object(module, "response_curves", return_value=()),
         mock.patch.object(module, "write_report"),

@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
             shutil.copytree(folder / "two", folder / "half")
 
     found: dict[str, object] = {name: train(name) for name in ESTIMATORS}
-    found["files"] = train("bptt", folder / "two", progress=keep_half)
+    found["files"] = train("bptt", folder / "two", on_record=keep_half)
     found["resumed"] = train("bptt", folder / "one", resume=True)
     tuned = meta_tune(load_rule("momentum"), members(), config=CONFIG, out=folder / "tuned")
     found["tuned"] = [tuned.lr, *tuned.constants.values()]

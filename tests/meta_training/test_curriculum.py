@@ -74,7 +74,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
     whole = _train(config, out=tmp_path / "whole")
     assert {record.get("stage") for record in whole.history[1:13]} >= {0, 1}  # otherwise nothing is tested here
     with pytest.raises(Stop):
-        _train(config, out=tmp_path / "cut", progress=stop)
+        _train(config, out=tmp_path / "cut", on_record=stop)
     resumed = _train(config, out=tmp_path / "cut", resume=True)
     assert resumed.history == whole.history
     assert all(map(torch.equal, weights(whole), weights(resumed)))

@@ -52,7 +52,7 @@ def test_a_resumed_run_is_the_one_never_stopped(tmp_path: Path) -> None:
     whole = evolve(rule, pool, validation, config=QUICK, out=tmp_path / "whole")
     evolve(rule, pool, validation, config=replace(QUICK, generations=2), out=tmp_path / "parts")
     records = []
-    parts = evolve(rule, pool, validation, config=QUICK, out=tmp_path / "parts", resume=True, progress=records.append)
+    parts = evolve(rule, pool, validation, config=QUICK, out=tmp_path / "parts", resume=True, on_record=records.append)
     assert [record["generation"] for record in records] == [3, 4]
     assert parts == whole
     first, second = (json.loads((tmp_path / name / "evolution.json").read_text()) for name in ("whole", "parts"))
@@ -61,7 +61,7 @@ def test_a_resumed_run_is_the_one_never_stopped(tmp_path: Path) -> None:
 
 def test_the_records_of_a_run_can_be_read_again(tmp_path: Path) -> None:
     told = []
-    evolve(load_rule("sgd"), [_quadratic(8)], [_quadratic(9)], config=QUICK, out=tmp_path, progress=told.append)
+    evolve(load_rule("sgd"), [_quadratic(8)], [_quadratic(9)], config=QUICK, out=tmp_path, on_record=told.append)
     found = read_evolution(tmp_path / "evolution.json")
     assert found == [
         {"validation": None, **{key: value for key, value in one.items() if key != "seconds"}} for one in told

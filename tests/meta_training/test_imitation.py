@@ -213,7 +213,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
 
     whole, weights = train("whole")
     with pytest.raises(Stop):
-        train("cut", progress=stop)
+        train("cut", on_record=stop)
     resumed, again = train("cut", resume=True)
     assert resumed == whole
     assert all(map(torch.equal, weights, again))

@@ -68,10 +68,10 @@ def _check_same(first: MetaTrainResult, second: MetaTrainResult) -> None:
 def test_resumed_run_is_the_uninterrupted_run(make: object, stop: int, tmp_path: Path) -> None:
     whole = _train(tmp_path / "whole", optimizer=make())
     with pytest.raises(Interrupted):
-        _train(tmp_path / "cut", optimizer=make(), progress=_stop_after(stop))
+        _train(tmp_path / "cut", optimizer=make(), on_record=_stop_after(stop))
     seen: list[int] = []
     resumed = _train(
-        tmp_path / "cut", optimizer=make(), resume=True, progress=lambda record: seen.append(record["step"])
+        tmp_path / "cut", optimizer=make(), resume=True, on_record=lambda record: seen.append(record["step"])
     )
     assert seen[0] == stop - stop % SMALL.checkpoint_every + 1
     _check_same(whole, resumed)
@@ -83,7 +83,7 @@ def test_resumed_run_is_the_uninterrupted_run(make: object, stop: int, tmp_path:
 def test_killed_between_metrics_and_checkpoint(tmp_path: Path) -> None:
     whole = _train(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        _train(tmp_path / "cut", progress=_stop_after(7))
+        _train(tmp_path / "cut", on_record=_stop_after(7))
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "meta_lo')
     _check_same(whole, _train(tmp_path / "cut", resume=True))
@@ -227,7 +227,7 @@ def test_an_unroll_longer_than_the_horizon_is_the_horizon() -> None:
 def test_a_disk_that_fills_during_a_checkpoint_keeps_the_earlier_one(tmp_path: Path) -> None:
     """Files of this process may not grow past some size: the metrics fit, the checkpoint does not."""
     with pytest.raises(Interrupted):
-        _train(tmp_path, progress=_stop_after(9))
+        _train(tmp_path, on_record=_stop_after(9))
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 1000, hard))

@@ -54,7 +54,7 @@ def test_literals_are_tuned_and_provenance_kept(tmp_path: Path) -> None:
     )
     config = replace(TUNING, steps=30, horizon=20, validate_every=10)
     seen: list[int] = []
-    tuned = meta_tune(rule, [task], config=config, out=tmp_path, progress=lambda record: seen.append(record["step"]))
+    tuned = meta_tune(rule, [task], config=config, out=tmp_path, on_record=lambda record: seen.append(record["step"]))
     assert seen == list(range(1, 31))
     assert list(tuned.constants) == ["b", "c1", "c2"]
     assert tuned.constants["c1"] != -0.05

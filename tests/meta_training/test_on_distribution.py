@@ -57,7 +57,7 @@ def _stop_after(steps: int, estimator: PES | AntitheticES, config: MetaTrainConf
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        meta_train(network(), TASKS, estimator=estimator, config=config, out=out, resume=True, progress=stop)
+        meta_train(network(), TASKS, estimator=estimator, config=config, out=out, resume=True, on_record=stop)
     lines = (out / "metrics.jsonl").read_text().splitlines()
     return max(json.loads(line)["step"] for line in lines)
 

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes ran; in ``one`` they went on with a checkpoint of one."""
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.raises(Stop):
-        train("bptt", folder / "one", progress=_stop)
+        train("bptt", folder / "one", on_record=_stop)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

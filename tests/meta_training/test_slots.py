@@ -48,7 +48,7 @@ def _train(
         if record["step"] == stop:
             raise Interrupted
 
-    return meta_train(_network(), _tasks(), estimator=estimator, config=config, progress=progress, **options)
+    return meta_train(_network(), _tasks(), estimator=estimator, config=config, on_record=progress, **options)
 
 
 @pytest.mark.parametrize(

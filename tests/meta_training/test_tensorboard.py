@@ -29,7 +29,7 @@ def _train(folder: Path, stop: int | None = None, resume: bool = False) -> MetaT
                 raise Stop
 
         optimizer = SymbolicOptimizer(load_rule("momentum"))
-        return meta_train(optimizer, [get("quadratic")], config=CONFIG, out=folder, resume=resume, progress=progress)
+        return meta_train(optimizer, [get("quadratic")], config=CONFIG, out=folder, resume=resume, on_record=progress)
 
 
 def test_scalars_are_the_metrics_also_after_a_stop(tmp_path: Path) -> None:

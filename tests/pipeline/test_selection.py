@@ -18,7 +18,7 @@ from closedform.pipeline import ChooseConfig, RunConfig, Silent
 from closedform.pipeline._choice import FIRST_SEED, Choice, Validated, choose
 from closedform.pipeline._forms import DISTILLED, SCHEDULED, TUNED, Candidate, candidates
 from closedform.pipeline._lead import lead
-from closedform.pipeline._selection import Tuned, tune_candidates
+from closedform.pipeline._tuning import Tuned, tune_candidates
 from closedform.rules import Rule
 
 BRIEF = EvolveConfig(generations=2, population=4, tasks=1, episodes=2, validate_every=1)

@@ -155,3 +155,11 @@ def test_own_names_of_format_1_keep_their_meaning() -> None:
 
 def test_format_is_stated() -> None:
     assert ADAM["format"] == FORMAT == "closedform.rule/1"
+
+
+def test_a_rule_as_plain_values() -> None:
+    rule = load_rule("adam")
+    document = rule.to_dict()
+    assert document == json.loads(rule.to_json())
+    assert Rule.from_dict(document) == rule
+    assert Rule.from_document(document) == rule

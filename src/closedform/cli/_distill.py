@@ -13,7 +13,7 @@ from rich.table import Table
 from closedform import tasks
 from closedform._files import write_json
 from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Out, Seed, app, show
-from closedform.cli._progress import Bar, bar, shortened
+from closedform.cli._progress import Bar, bar
 from closedform.distillation import (
     BACKENDS,
     PAPER_OPERATORS,
@@ -149,7 +149,7 @@ def _finish_rules(
                 top=top,
                 length=length,
                 first_seed=seed,
-                progress=lambda done, total, text: progress(done, total, shortened(text)),
+                progress=progress,
             )
         chosen, rule, reason = selection.entry, selection.rule, selection.reason
         write_json(out / "selection.json", rule.provenance["chosen"])
@@ -169,7 +169,7 @@ def _finish_rules(
 
 
 def _show_progress(progress: Bar, generations: int, at: Progress) -> None:
-    text = f"{at.stage}: R^2 {1 - at.best_error:.4f}  {shortened(at.best_equation)}"
+    text = f"{at.stage}: R^2 {1 - at.best_error:.4f}  {at.best_equation}"
     progress(at.generation, generations, text)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,10 +53,6 @@ def evolve_rule(
     )
     distribution = TaskDistribution(horizon=horizon, budget=budget, data_dir=data_dir)
     with bar("evolving") as progress:
-
-        def follow(record: Mapping[str, Any]) -> None:
-            progress(record["generation"], generations, f"score {record['score']:.3f}")
-
         found = evolve(
             load_rule(rule),
             distribution.tasks(pool, seed),
@@ -66,7 +61,7 @@ def evolve_rule(
             config=config,
             out=out,
             resume=resume,
-            progress=follow,
+            progress=progress,
         )
     score = found.provenance["evolution"]["validation_score"]
     result = {"rule": str(out / "rule.json"), "constants": found.constants, "lr": found.lr, "validation_score": score}

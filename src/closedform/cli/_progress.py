@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.markup import escape
 from rich.progress import (
@@ -36,18 +35,13 @@ class Bar:
         self._progress, self._task = progress, task
 
     def __call__(self, done: int, total: int, text: str = "") -> None:
-        """Show ``done`` of ``total``."""
-        self._progress.update(self._task, completed=done, total=total, text=text)
-
-    def meta_step(self, total: int, record: Mapping[str, Any]) -> None:
-        """Show a record of meta-training."""
-        loss = record.get("validation", record.get("loss"))
-        self(int(record["step"]), total, f"loss {loss:.4g}" if isinstance(loss, float) else "")
+        """Show ``done`` of ``total``, and the text's beginning."""
+        self._progress.update(self._task, completed=done, total=total, text=shortened(text))
 
 
-def shortened(equation: str, most: int = 60) -> str:
-    """An equation's beginning, for a line of progress."""
-    return escape(equation if len(equation) <= most else f"{equation[: most - 3]}...")
+def shortened(text: str, most: int = 80) -> str:
+    """A text's beginning, for a line of progress."""
+    return escape(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
 @contextmanager

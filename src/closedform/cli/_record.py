@@ -37,7 +37,7 @@ def record_trajectories(
     config = RecordConfig(steps=steps, episodes=episodes, samples=samples, window=window, features=wanted, seed=seed)
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
     with bar("recording") as progress:
-        found = record(load_optimizer(optimizer), chosen, config, on_step=lambda done, total: progress(done, total))
+        found = record(load_optimizer(optimizer), chosen, config, progress=progress)
     save_trajectories(found, out)
     columns = tuple(column.name for column in found.columns)
     summary = {"rows": len(found.updates), "columns": columns, "file": str(out)}

@@ -10,7 +10,7 @@ import typer
 from closedform._names import lookup
 from closedform.cli._app import RANK, STDOUT, DataDir, JsonFlag, Out, app, show
 from closedform.cli._given import given_to
-from closedform.cli._progress import bar, shortened
+from closedform.cli._progress import bar
 from closedform.reproduce import REPRODUCTIONS
 
 
@@ -32,7 +32,7 @@ def reproduce(
     what = f"the table {table}"
     options = given_to(function, what, seeds=seeds, data_dir=data_dir, quick=quick, entrants=names)
     with bar(table) as progress:
-        found = function(out=out, progress=lambda done, total, text: progress(done, total, shortened(text)), **options)
+        found = function(out=out, progress=progress, **options)
     if json and not RANK:
         typer.echo(found.to_json(), nl=False)
     else:

@@ -34,7 +34,7 @@ def train(
     Several processes: torchrun --nproc-per-node N -m closedform train ...
     """
     model = _model(optimizer, (optimizer or DEFAULT) if pretrained else init, training.config.seed)
-    with training.followed("meta-training") as follow:
+    with training.followed("meta-training") as told:
         result = meta_train(
             model.to(training.device),
             training.tasks,
@@ -42,7 +42,7 @@ def train(
             config=training.config,
             out=training.out,
             resume=training.resume,
-            progress=follow,
+            **told,
         )
     found = {**_summary(result), "model": str(training.out / "model.safetensors")}
     show(found, training.json, lambda: _print(found))

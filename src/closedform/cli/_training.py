@@ -100,17 +100,12 @@ class Training:
     json: bool
 
     @contextmanager
-    def followed(self, title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """What to call after every meta-step: shows it, and writes it for TensorBoard if asked."""
+    def followed(self, title: str) -> Iterator[dict[str, Any]]:
+        """What to tell a training to call: a bar on the screen, and what writes for TensorBoard if asked."""
         wanted = self.tensorboard and not RANK
-        scalars = tensorboard_writer(self.out / "tensorboard") if wanted else nullcontext(lambda record: None)
+        scalars = tensorboard_writer(self.out / "tensorboard") if wanted else nullcontext(None)
         with scalars as write, bar(title) as progress:
-
-            def follow(record: Mapping[str, Any]) -> None:
-                progress.meta_step(self.config.steps, record)
-                write(record)
-
-            yield follow
+            yield {"progress": progress, "on_record": write}
 
 
 def training_options(

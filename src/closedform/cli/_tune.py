@@ -23,7 +23,7 @@ def tune(
     ] = None,
 ) -> None:
     """Meta-tune a rule's constants on tasks."""
-    with training.followed("meta-tuning") as follow:
+    with training.followed("meta-tuning") as told:
         tuned = meta_tune(
             load_rule(rule),
             training.tasks,
@@ -32,7 +32,7 @@ def tune(
             config=training.config,
             out=training.out,
             resume=training.resume,
-            progress=follow,
+            **told,
         )
     path = save_rule(tuned, training.out / "rule.json")
     found = {"rule": str(path), "constants": tuned.constants, "lr": tuned.lr}

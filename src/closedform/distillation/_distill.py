@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -259,7 +258,7 @@ class _Distillation:
         }
         try:
             composed = compose_rule(name, candidate, source, provenance, results)
-            rule = Rule.from_document(json.loads(composed.to_json()))  # what is in a hall can be read back
+            rule = Rule.from_dict(composed.to_dict())  # what is in a hall can be read back
         except RuleError:  # past the language's limits
             return None
         text = to_text(rename(candidate.expr, state_names(candidate.live, source)))

@@ -143,7 +143,7 @@ class HallOfFame:
                 "complexity": entry.complexity,
                 "state_cost": entry.state_cost,
                 "stage": entry.stage,
-                "rule": json.loads(entry.rule.to_json()),
+                "rule": entry.rule.to_dict(),
             }
             for entry in self.entries
         ]
@@ -219,7 +219,7 @@ class _Document:
 def _entry(row: _Row, index: int) -> Entry:
     try:
         parse(row.equation)
-        rule = Rule.from_document(row.rule)
+        rule = Rule.from_dict(row.rule)
     except RuleError as error:
         raise Malformed(f"entries[{index}]: {error}") from None
     if row.state_cost != rule.state_cost:

@@ -8,13 +8,14 @@ meta-training (``train``), which leaves the data of evaluation unseen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from closedform._options import check_count, check_seed
+from closedform._progress import Progress
 from closedform.distillation._hall import Entry, HallOfFame
 from closedform.errors import DistillationError, DivergenceError
 from closedform.learned_optimizers import SymbolicOptimizer
@@ -93,7 +94,7 @@ def select_closed_loop(
     seeds: int = 2,
     length: int | None = None,
     first_seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Selection:
     """Choose among a hall's most faithful equations the one that trains best.
 

@@ -218,7 +218,7 @@ def _baseline_text(baseline: Baseline) -> str:
 
 
 def _rule_text(rule: Rule, weight_decay: float) -> str:
-    document = json.loads(rule.to_json())
+    document = rule.to_dict()
     parts = [document[key] for key in ("constants", "state", "where", "update")] + [weight_decay]
     return json.dumps(parts + [document[key] for key in ("init",) if key in document])  # formats 1 are as they were
 

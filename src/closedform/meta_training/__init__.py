@@ -6,9 +6,10 @@ its own, and a line here.
 
 from __future__ import annotations
 
+from closedform._progress import OnRecord, Progress
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._evolve import EvolveConfig, evolve, read_evolution
-from closedform.meta_training._meta_train import Progress, meta_train
+from closedform.meta_training._meta_train import meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._metrics import read_metrics
 from closedform.meta_training._objectives import OBJECTIVES, Objective
@@ -46,6 +47,7 @@ __all__ = [
     "MetaTrainConfig",
     "MetaTrainResult",
     "Objective",
+    "OnRecord",
     "Problem",
     "ProblemBatch",
     "Progress",

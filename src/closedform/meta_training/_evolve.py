@@ -15,10 +15,9 @@ numbers bit for bit.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -32,7 +31,8 @@ from torch import Tensor
 
 from closedform._document import Count, Malformed, Many, read
 from closedform._files import finite, read_json, write_json
-from closedform._options import check_count, check_number, check_positive, check_seed
+from closedform._options import check_count, check_number, check_positive, check_seed, with_options
+from closedform._progress import OnRecord, Progress, shown
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._meta_parameters import moved
@@ -68,10 +68,6 @@ class _Document:
     run: Mapping[str, Any]
     references: Annotated[tuple[Reference, ...], Many(100_000)]
     history: Annotated[tuple[_Generation, ...], Many(100_000)]
-
-
-Progress = Callable[[Mapping[str, Any]], None]
-"""Called after every generation with its record, and ``seconds``."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +129,8 @@ def evolve(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    on_record: OnRecord | None = None,
+    **options: Any,
 ) -> Rule:
     """Tune a rule's constants by CMA-ES over whole episodes, on the tasks' split ``train`` alone.
 
@@ -146,6 +144,8 @@ def evolve(
         out: Folder for ``evolution.json`` (the run so far, references included) and ``rule.json``.
         resume: Go on from ``evolution.json`` in ``out``; the result is bit for bit that of an uninterrupted run.
         progress: Called after every generation.
+        on_record: Called then with the generation's record, and ``seconds``.
+        options: Fields of `EvolveConfig` by name, in place of ``config``'s.
 
     Returns:
         The tuned rule. Its provenance says, under ``evolution``, on what, how, and from which constants.
@@ -157,7 +157,8 @@ def evolve(
         CheckpointError: the run in ``out`` is damaged, or of other options.
         OutputError: ``out`` cannot be written.
     """
-    search = _Search(SymbolicOptimizer(lift_literals(rule), trainable), pool, validation, config or EvolveConfig())
+    config = with_options(config or EvolveConfig(), options, "option of evolve")
+    search = _Search(SymbolicOptimizer(lift_literals(rule), trainable), pool, validation, config)
     path = None if out is None else Path(out) / STATE_FILE
     if path is not None and resume and path.exists():
         search.restore(path)
@@ -169,8 +170,10 @@ def evolve(
             record = search.advance(parallel)
             if path is not None:
                 search.write(path)
+            if on_record is not None:
+                on_record({**record, "seconds": time.monotonic() - begin})
             if progress is not None:
-                progress({**record, "seconds": time.monotonic() - begin})
+                progress(search.generation, search.config.generations, f"score {shown(record['score'])}")
     tuned = search.result()
     if out is not None:
         save_rule(tuned, Path(out) / RULE_FILE)
@@ -178,7 +181,7 @@ def evolve(
 
 
 def read_evolution(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a run, as ``progress`` was told them but for the seconds.
+    """The records of a run, as ``on_record`` was told them but for the seconds.
 
     Args:
         path: The run's ``evolution.json``.
@@ -231,7 +234,7 @@ class _Search:
     def describe(self) -> dict[str, Any]:
         """What the run is, a JSON object: two runs with equal descriptions compute the same."""
         return {
-            "rule": json.loads(self.optimizer.initial_rule.to_json()),
+            "rule": self.optimizer.initial_rule.to_dict(),
             "trainable": list(self.optimizer.trainable),
             "pool": [_identity(task) for task in self.pool],
             "validation": [_identity(task) for task in self.validation],

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from closedform._files import write_json
+from closedform._options import with_options
+from closedform._progress import OnRecord, Progress, shown
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, save_learned_optimizer
 from closedform.meta_training._checkpoint import describe, restore_checkpoint, write_checkpoint
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
@@ -32,9 +34,6 @@ from closedform.tasks.distribution import TaskDistribution
 
 MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
 
-Progress = Callable[[Mapping[str, Any]], None]
-"""Called after every meta-step with its record in ``metrics.jsonl``, and ``seconds``."""
-
 
 def meta_train(
     optimizer: LearnedOptimizer,
@@ -45,6 +44,8 @@ def meta_train(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    on_record: OnRecord | None = None,
+    **options: Any,
 ) -> MetaTrainResult:
     """Meta-train a learned optimizer on tasks, of which it sees the split ``train`` alone.
 
@@ -57,20 +58,23 @@ def meta_train(
         resume: Go on from the checkpoint in ``out``, if there is one. On the CPU the result is bit for bit that of a
             run that was never stopped.
         progress: Called after every meta-step, on the first rank.
+        on_record: Called then with the step's record in ``metrics.jsonl``, and ``seconds``.
+        options: Fields of `MetaTrainConfig` by name, in place of ``config``'s.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or of a run with other options.
         DivergenceError: a task's loss is not finite to begin with, or no loss ever is.
         OutputError: ``out`` cannot be written.
-        OptionError: see `Trainer`.
+        OptionError: an option makes no sense; see `Trainer`.
     """
+    config = with_options(config or MetaTrainConfig(), options, "option of meta_train")
     device = next((parameter.device for parameter in optimizer.parameters()), torch.device("cpu"))
     ranks = Ranks.join(device)
-    trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config or MetaTrainConfig(), ranks)
+    trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config, ranks)
     _note_long_windows(trainer)
     run = _Run(trainer, None if out is None else Path(out), resume)
     try:
-        return run.to_the_end(progress)
+        return run.to_the_end(progress, on_record)
     finally:
         run.log.close()
 
@@ -112,7 +116,7 @@ class _Run:
     def seconds(self) -> float:
         return time.monotonic() - self.start
 
-    def to_the_end(self, progress: Progress | None) -> MetaTrainResult:
+    def to_the_end(self, progress: Progress | None, on_record: OnRecord | None) -> MetaTrainResult:
         trainer, config = self.trainer, self.trainer.config
         if not self.resumed:
             check_starts(trainer.tasks, config)
@@ -125,8 +129,10 @@ class _Run:
             self.log.append(record)
             if trainer.step % config.checkpoint_every == 0:
                 self._checkpoint()
+            if on_record is not None and trainer.ranks.first:
+                on_record({**record, "seconds": self.seconds})
             if progress is not None and trainer.ranks.first:
-                progress({**record, "seconds": self.seconds})
+                progress(trainer.step, config.steps, f"loss {shown(record.get('validation', record.get('loss')))}")
         return self._finish()
 
     def _finish(self) -> MetaTrainResult:

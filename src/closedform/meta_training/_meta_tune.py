@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from closedform._options import with_options
+from closedform._progress import OnRecord, Progress
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
-from closedform.meta_training._meta_train import RULE_FILE, Progress, meta_train
+from closedform.meta_training._meta_train import RULE_FILE, meta_train
 from closedform.meta_training._ranks import Ranks
 from closedform.meta_training.estimators import Estimator, TruncatedBPTT
 from closedform.rules import Rule, save_rule
@@ -31,6 +33,8 @@ def meta_tune(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    on_record: OnRecord | None = None,
+    **options: Any,
 ) -> Rule:
     """Tune a rule's constants, and its ``lr``, on tasks, of which it sees the split ``train`` alone.
 
@@ -46,7 +50,8 @@ def meta_tune(
         config: All other options; by default ``TUNING``.
         out: As for ``meta_train``; the result is ``rule.json`` there.
         resume: As for ``meta_train``.
-        progress: As for ``meta_train``.
+        progress, on_record: As for ``meta_train``.
+        options: Fields of `MetaTrainConfig` by name, in place of ``config``'s.
 
     Returns:
         The tuned rule. Its provenance says, under ``meta_tuning``, on what, how, and from which constants.
@@ -55,10 +60,19 @@ def meta_tune(
         CheckpointError, DivergenceError, OutputError, OptionError: as for ``meta_train``.
         UnknownNameError: ``trainable`` names what is no constant of the rule.
     """
+    config = with_options(config or TUNING, options, "option of meta_tune")
     optimizer = SymbolicOptimizer(lift_literals(rule), trainable)
-    config = config or TUNING
     estimator = estimator or TruncatedBPTT(min([TUNING_UNROLL, *(config.horizon or task.horizon for task in tasks)]))
-    result = meta_train(optimizer, tasks, estimator=estimator, config=config, out=out, resume=resume, progress=progress)
+    result = meta_train(
+        optimizer,
+        tasks,
+        estimator=estimator,
+        config=config,
+        out=out,
+        resume=resume,
+        progress=progress,
+        on_record=on_record,
+    )
     entry = {
         "tasks": [task.name for task in tasks],
         "estimator": estimator.describe(),

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from closedform._progress import OnRecord
 from closedform.errors import OptionError, OutputError
-from closedform.meta_training._meta_train import Progress
 
 _NOT_SCALARS = ("step", "seconds")
 
 
 @contextmanager
-def tensorboard_writer(folder: str | Path) -> Iterator[Progress]:
-    """What to give `meta_train` as ``progress``: it writes every number of a record as a scalar of its name.
+def tensorboard_writer(folder: str | Path) -> Iterator[OnRecord]:
+    """What to give `meta_train` as ``on_record``: it writes every number of a record as a scalar of its name.
 
     They are ``meta_loss``, ``loss``, ``gradient_norm``, ``lr``, ``validation`` and the counters. In a folder where a
     run was stopped and goes on, what the run does again replaces what was there.

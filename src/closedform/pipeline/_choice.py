@@ -10,18 +10,22 @@ worst. So tuning that does not hold on fresh episodes is thrown away.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from closedform._document import Malformed, Many, Name, Text, read
+from closedform._files import read_json, write_json
+from closedform._progress import Progress
+from closedform.errors import CheckpointError
 from closedform.evaluation import Evaluation, EvaluationOptions, evaluate
-from closedform.pipeline._chosen import Chosen
 from closedform.pipeline._config import ChooseConfig
-from closedform.pipeline._selection import Tuned, with_reason
+from closedform.pipeline._tuning import Tuned, with_reason
 from closedform.rules import Rule
 from closedform.tasks import Batch, Task
 from closedform.tasks.distribution import WrappedTask
@@ -74,6 +78,49 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """``choice.json``: what is handed over and why, as a run's folder keeps it.
+
+    Attributes:
+        form: Which form of the equation is handed over.
+        equation: The equation, as in the hall of fame.
+        tuning: Where it was tuned, below the run's folder.
+        beats: Whether it beat the best tuned baseline in validation.
+        by, reason: How it was chosen, and why it was.
+        log_ratio: Of every form of every candidate, the log of its loss over the best baseline's, and its interval.
+    """
+
+    form: Literal["distilled rule", "scheduled rule", "tuned rule"]
+    equation: Annotated[str, Text(20_000, 1)]
+    tuning: Name
+    beats: bool
+    by: Annotated[str, Text(1000)]
+    reason: Annotated[str, Text(1000)]
+    log_ratio: Annotated[Mapping[Name, Annotated[tuple[float | None, ...], Many(3)]], Many(1000)]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"tuning/\w+", self.tuning):  # no way out of the folder
+            raise ValueError("tuning is no folder of this run")
+
+    @classmethod
+    def load(cls, path: Path) -> Chosen:
+        """Read a choice.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        try:
+            found: Chosen = read(read_json(path, what="choice"), cls)
+            return found
+        except Malformed as error:
+            raise CheckpointError(f"choice {path} is damaged: {error}; add --overwrite to start again") from None
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        write_json(path, asdict(self))
+
+
+@dataclass(frozen=True)
 class Choice:
     """What is handed over.
 
@@ -123,7 +170,7 @@ def choose(
     out: Path,
     *,
     resume: bool,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Choice:
     """Choose what is handed over.
 

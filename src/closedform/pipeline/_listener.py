@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Listener(Protocol):
@@ -30,14 +29,3 @@ class Silent:
 
     def result(self, text: str) -> None:
         """Nothing."""
-
-
-def meta_step(listener: Listener, record: Mapping[str, Any], total: int, done: int = 0) -> None:
-    """Tell of a record of meta-training, after ``done`` steps of earlier ones."""
-    loss = record.get("validation", record.get("loss"))
-    listener.progress(done + int(record["step"]), total, f"loss {shown(loss)}")
-
-
-def shown(value: float | None) -> str:
-    """A loss in a few digits."""
-    return "not finite" if value is None else f"{value:.4g}"

@@ -6,7 +6,7 @@ a function to call with its progress, and returns a `Reproduction`.
 
 from collections.abc import Callable
 
-from closedform.reproduce._base import OnProgress, Reproduction
+from closedform.reproduce._base import Reproduction
 from closedform.reproduce._numerical import NumericalResult, NumericalRow, numerical
 from closedform.reproduce._r2 import r2
 from closedform.reproduce._r2_result import LossRow, R2Result, R2Row
@@ -30,7 +30,6 @@ __all__ = [
     "LossRow",
     "NumericalResult",
     "NumericalRow",
-    "OnProgress",
     "R2Result",
     "R2Row",
     "Reproduction",

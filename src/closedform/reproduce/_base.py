@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -15,9 +15,6 @@ from closedform._files import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-OnProgress: TypeAlias = Callable[[int, int, str], None]
-"""Called with the parts done, the parts there are, and what is at work."""
 
 
 class Reproduction(Protocol):

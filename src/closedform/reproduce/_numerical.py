@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from closedform import tasks
 from closedform._options import check_count
+from closedform._progress import Progress
 from closedform.evaluation import (
     BASELINES,
     DEFAULT_BASELINES,
@@ -27,7 +28,7 @@ from closedform.evaluation import (
     evaluate,
     log_grid,
 )
-from closedform.reproduce._base import OnProgress, markdown_table, measured_on, save
+from closedform.reproduce._base import markdown_table, measured_on, save
 from closedform.reproduce._shipped import reported, shipped
 from closedform.tasks import Task
 
@@ -215,7 +216,7 @@ ends above ten times that baseline's loss: {exploded}. Episodes of networks that
 def numerical(
     seeds: int = 10,
     out: str | Path | None = None,
-    progress: OnProgress | None = None,
+    progress: Progress | None = None,
     *,
     data_dir: str | Path | None = None,
     quick: bool = False,

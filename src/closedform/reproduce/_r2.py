@@ -10,11 +10,12 @@ from pathlib import Path
 
 from closedform import tasks
 from closedform._options import check_count
+from closedform._progress import Progress
 from closedform.distillation import HallOfFame, Selection, select_closed_loop
 from closedform.errors import DivergenceError
 from closedform.evaluation import EvaluationOptions, Summary, evaluate, paired_difference
 from closedform.learned_optimizers import LearnedOptimizer
-from closedform.reproduce._base import OnProgress, measured_on, save
+from closedform.reproduce._base import measured_on, save
 from closedform.reproduce._faithful import STATES, WINDOW, Fidelity, Study, fidelities
 from closedform.reproduce._r2_result import LossRow, R2Result, R2Row
 from closedform.reproduce._shipped import REPORTED, shipped
@@ -54,7 +55,7 @@ class Plan:
 def r2(
     seeds: int = 5,
     out: str | Path | None = None,
-    progress: OnProgress | None = None,
+    progress: Progress | None = None,
     *,
     data_dir: str | Path | None = None,
     quick: bool = False,

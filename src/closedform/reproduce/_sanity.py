@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from closedform._names import lookup
 from closedform._options import check_count
+from closedform._progress import Progress
 from closedform.distillation import Entry, HallOfFame, distill
-from closedform.reproduce._base import OnProgress, markdown_table, measured_on, save
+from closedform.reproduce._base import markdown_table, measured_on, save
 from closedform.reproduce._replay import replayed, rule_updates
 from closedform.reproduce._targets import TARGETS, Target
 from closedform.rules import Rule
@@ -130,7 +131,7 @@ Recovered exactly in every seed, by states: {exact}.
 def sanity(
     seeds: int = 5,
     out: str | Path | None = None,
-    progress: OnProgress | None = None,
+    progress: Progress | None = None,
     *,
     targets: Sequence[str] | None = None,
     spaces: Sequence[str] = ("states", "window"),

@@ -18,6 +18,7 @@ import numpy as np
 from closedform import tasks
 from closedform._files import write_text
 from closedform._options import check_count
+from closedform._progress import Progress
 from closedform.errors import DivergenceError
 from closedform.evaluation import (
     CAP,
@@ -35,7 +36,7 @@ from closedform.evaluation import (
 )
 from closedform.report import profile_plot as plot
 from closedform.report import standalone
-from closedform.reproduce._base import OnProgress, measured_on, save
+from closedform.reproduce._base import measured_on, save
 from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, THREE, Entrant, at_single_rate, chosen, reference
 from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow, Verdict, verdicts
 from closedform.tasks import Task
@@ -86,7 +87,7 @@ QUICK = Plan(
 def unseen(
     seeds: int = 5,
     out: str | Path | None = None,
-    progress: OnProgress | None = None,
+    progress: Progress | None = None,
     *,
     data_dir: str | Path | None = None,
     quick: bool = False,
@@ -136,7 +137,7 @@ class _Table:
     seeds: int
     options: EvaluationOptions
     out: Path | None
-    progress: OnProgress | None
+    progress: Progress | None
 
     def rows(self, others: Sequence[Entrant]) -> tuple[tuple[UnseenRow, ...], float]:
         """A row a task and entrant, and the best single rate of AdamW-cosine."""

@@ -73,7 +73,7 @@ def _read(path: Path) -> Rule:
     except OSError as error:
         raise RuleError(f"cannot read rule file {path}: {error.strerror or error}") from None
     try:
-        return Rule.from_document(parse_document(text))
+        return Rule.from_dict(parse_document(text))
     except RuleError as error:
         raise RuleError(f"{path}: {error}") from None
 

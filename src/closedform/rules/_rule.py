@@ -163,8 +163,8 @@ class Rule:
         """LaTeX of the whole rule: an ``aligned`` block, one line a recurrence, constants' values last."""
         return _RuleLatex(self, digits).block()
 
-    def to_json(self) -> str:
-        """The rule file's text; `from_json` of it gives an equal rule, and `to_json` of that the same bytes."""
+    def to_dict(self) -> dict[str, Any]:
+        """The rule file's content, plain JSON values; `from_dict` of it gives an equal rule."""
         document: dict[str, Any] = {
             "format": self.format,
             "name": self.name,
@@ -180,7 +180,11 @@ class Rule:
             del document["init"]
         if self.results:
             document["results"] = finite(self.results)
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return document
+
+    def to_json(self) -> str:
+        """The rule file's text; `from_json` of it gives an equal rule, and `to_json` of that the same bytes."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Rule:
@@ -192,7 +196,7 @@ class Rule:
         return cls._from_checked(checked(parse_document(text)))
 
     @classmethod
-    def from_document(cls, document: Any) -> Rule:
+    def from_dict(cls, document: Any) -> Rule:
         """Read a rule that somebody sent: a file's content, parsed as JSON, or a part of another document.
 
         Raises:
@@ -201,6 +205,9 @@ class Rule:
         rule = cls._from_checked(checked(document))
         _check_finite(rule.program, f'rule "{rule.name}"')
         return rule
+
+    from_document = from_dict
+    """Its former name."""
 
     @classmethod
     def _from_checked(cls, found: Mapping[str, Any]) -> Rule:

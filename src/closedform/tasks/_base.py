@@ -18,7 +18,6 @@ meta-trained on.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -28,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from closedform._names import lookup, unknown_name_message
+from closedform import _options
+from closedform._names import lookup
 from closedform.errors import DataError, OptionError
 
 Params = dict[str, Tensor]
@@ -174,16 +174,12 @@ class Task(ABC):
 
 
 def with_options(defaults: D, options: Mapping[str, Any], task: str) -> D:
-    """``defaults``, a dataclass, with some of its fields replaced by the options that a caller gave by name.
+    """A task's options: ``defaults`` with those that a caller gave by name.
 
     Raises:
         OptionError: the task has no such option; the message suggests the nearest and lists all.
     """
-    known = {field.name: field for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
-    for name in options:
-        if name not in known:
-            raise OptionError(f"task {task!r}: {unknown_name_message('option', name, known)}")
-    return dataclasses.replace(defaults, **options)  # type: ignore[type-var]
+    return _options.with_options(defaults, options, place=f"task {task!r}: ")
 
 
 def _usable(device: torch.device | str) -> torch.device:

@@ -1,7 +1,7 @@
 """Trajectories: recorded features and updates of an optimizer at work, and their storage."""
 
 from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
-from closedform.trajectories._record import OnStep, RecordConfig, record
+from closedform.trajectories._record import RecordConfig, record
 from closedform.trajectories._storage import FORMAT, load_trajectories, save_trajectories
 from closedform.trajectories._trajectories import ROW_LABELS, Trajectories
 
@@ -9,7 +9,6 @@ __all__ = [
     "FORMAT",
     "ROW_LABELS",
     "Column",
-    "OnStep",
     "RecordConfig",
     "Trajectories",
     "column_source",

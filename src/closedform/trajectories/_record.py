@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from closedform import tasks as task_family
-from closedform._names import unknown_name_message
-from closedform._options import check_count, check_seed
+from closedform._options import check_count, check_seed, with_options
+from closedform._progress import Progress
 from closedform._version import __version__
 from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
@@ -23,9 +23,6 @@ from closedform.trajectories._columns import column_source, lagged, own_signals,
 from closedform.trajectories._sampling import draw_cells, draw_coordinates
 from closedform.trajectories._trajectories import Trajectories
 from closedform.unroll import Problem, begin, steps
-
-OnStep: TypeAlias = Callable[[int, int], None]
-"""Called after every step with the steps recorded so far and the steps there will be."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def record(
     tasks: Task | str | Sequence[Task | str],
     config: RecordConfig | None = None,
     *,
-    on_step: OnStep | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Trajectories:
     """Run an optimizer on tasks and keep what it saw and did.
@@ -77,7 +74,7 @@ def record(
         optimizer: A learned optimizer, a rule, or the name of a library rule or of a network that ships.
         tasks: One task or several, or their names.
         config: What to record.
-        on_step: Called after every step.
+        progress: Called after every step.
         options: Fields of `RecordConfig` by name, in place of ``config``'s.
 
     Returns:
@@ -89,14 +86,14 @@ def record(
         UnknownNameError: no such rule, task or feature.
         DivergenceError: nothing finite was recorded.
     """
-    config = _with_options(config or RecordConfig(), options)
+    config = with_options(config or RecordConfig(), options, "option of record")
     learned, program = _resolve(optimizer)
     names = config.features or (own_signals(program) if program else learned.features)
     source = column_source(tuple(names), program)
     problems = [Problem(_task(task), config.split) for task in ([tasks] if isinstance(tasks, (Task, str)) else tasks)]
     if not problems:
         raise OptionError("record needs at least one task")
-    return _gather(_Recorder(learned, problems, config, on_step), source)
+    return _gather(_Recorder(learned, problems, config, progress), source)
 
 
 @dataclass
@@ -104,7 +101,7 @@ class _Recorder:
     optimizer: LearnedOptimizer
     problems: Sequence[Problem]
     config: RecordConfig
-    on_step: OnStep | None
+    progress: Progress | None
 
     def __post_init__(self) -> None:
         sizes = [problem.flat.sizes for problem in self.problems]
@@ -143,8 +140,8 @@ class _Recorder:
             seen = (step.before.gradient[chosen], step.before.w[chosen], step.update[chosen])
             blocks.append(torch.stack(seen).cpu())
             self.done += 1
-            if self.on_step is not None:
-                self.on_step(self.done, self.total)
+            if self.progress is not None:
+                self.progress(self.done, self.total, problem.task.name)
             if not bool(torch.isfinite(step.after.w).all()):
                 break
         missing = self.config.steps - len(blocks)
@@ -208,11 +205,3 @@ def _resolve(optimizer: LearnedOptimizer | Rule | str) -> tuple[LearnedOptimizer
 
 def _task(task: Task | str) -> Task:
     return task if isinstance(task, Task) else task_family.get(task)
-
-
-def _with_options(config: RecordConfig, options: dict[str, Any]) -> RecordConfig:
-    known = {entry.name: entry for entry in dataclasses.fields(config)}
-    for name in options:
-        if name not in known:
-            raise OptionError(unknown_name_message("option of record", name, known))
-    return dataclasses.replace(config, **options)

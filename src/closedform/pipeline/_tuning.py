@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from closedform._progress import shown
 from closedform.errors import DivergenceError
 from closedform.meta_training import EvolveConfig, evolve
 from closedform.pipeline._forms import DISTILLED, SCHEDULED, TUNED, Candidate
-from closedform.pipeline._listener import Listener, shown
+from closedform.pipeline._listener import Listener
 from closedform.rules import Rule
 from closedform.tasks import Task
 
@@ -62,8 +63,8 @@ def tune_candidates(
     total = len(found) * brief.generations + full.generations
 
     def tune(candidate: Candidate, start: Rule, config: EvolveConfig, folder: Path, done: int) -> Tuned:
-        def progress(record: Mapping[str, Any]) -> None:
-            listener.progress(done + int(record["generation"]), total, f"score {shown(record['score'])}")
+        def progress(here: int, _: int, text: str) -> None:
+            listener.progress(done + here, total, text)
 
         try:
             rule = evolve(start, [task], [task], config=config, out=folder, resume=resume, progress=progress)
