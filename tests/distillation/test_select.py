@@ -7,6 +7,7 @@ import json
 import pytest
 
 from closedform.distillation import Entry, HallOfFame, Selection, select_closed_loop
+from closedform.distillation import select as select_rule
 from closedform.errors import DistillationError, DivergenceError, OptionError, UnknownNameError
 from closedform.rules import Rule
 
@@ -96,3 +97,19 @@ def test_bad_input() -> None:
         select(GOOD, unseen=["quadratics"])
     with pytest.raises(DistillationError, match="empty"):
         select()
+
+
+def test_without_tasks_it_is_the_halls_own_choice() -> None:
+    hall = HallOfFame((GOOD, SLOW))
+    found = select_rule(hall)
+    assert found.entry is hall.choose()
+    assert found.rule == found.entry.rule
+    assert not found.trials
+    assert "shortest description" in found.reason
+
+
+def test_closed_loop_is_select_with_tasks() -> None:
+    hall = HallOfFame((GOOD, SLOW))
+    tried = select_rule(hall, ["quadratic"], length=60, seeds=2)
+    assert tried == select_closed_loop(hall, ["quadratic"], length=60, seeds=2)
+    assert tried.trials

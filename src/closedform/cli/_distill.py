@@ -23,11 +23,10 @@ from closedform.distillation import (
     EquationHall,
     HallOfFame,
     Progress,
-    Selection,
     distill,
     distill_table,
     load_table,
-    select_closed_loop,
+    select,
 )
 from closedform.errors import OptionError
 from closedform.rules import save_rule
@@ -138,11 +137,12 @@ def _finish_rules(
 ) -> None:
     hall.save(out / "hall_of_fame.json")
     notes = _notes(hall)
-    chosen, rule, reason = hall.choose(), hall.select(), None
-    path = save_rule(rule, out / "rule.json")  # also there if the rest is interrupted
-    if any(trained_on) and not _interrupted(hall):
+    selection = select(hall)
+    path = save_rule(selection.rule, out / "rule.json")  # also there if the rest is interrupted
+    by_training = any(trained_on) and not _interrupted(hall)
+    if by_training:
         with bar("trying") as progress:
-            selection: Selection = select_closed_loop(
+            selection = select(
                 hall,
                 trained_on[0],
                 unseen=trained_on[1],
@@ -151,9 +151,9 @@ def _finish_rules(
                 first_seed=seed,
                 progress=progress,
             )
-        chosen, rule, reason = selection.entry, selection.rule, selection.reason
-        write_json(out / "selection.json", rule.provenance["chosen"])
-        save_rule(rule, path)
+        write_json(out / "selection.json", selection.rule.provenance["chosen"])
+        save_rule(selection.rule, path)
+    chosen, reason = selection.entry, selection.reason if by_training else None
     found = {
         "rule": str(path),
         "equation": chosen.equation,

@@ -8,7 +8,7 @@ from closedform.distillation._config import SYMMETRIES, DistillConfig, OnProgres
 from closedform.distillation._distill import distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
-from closedform.distillation._select import Selection, Trial, select_closed_loop
+from closedform.distillation._select import Selection, Trial, select, select_closed_loop
 from closedform.distillation.engines import BACKENDS, PAPER_OPERATORS, Backend
 from closedform.distillation.problem import READERS, Table, load_table
 
@@ -31,5 +31,6 @@ __all__ = [
     "distill",
     "distill_table",
     "load_table",
+    "select",
     "select_closed_loop",
 ]

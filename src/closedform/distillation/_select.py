@@ -1,4 +1,4 @@
-"""Choose an equation by what it does: the front's best few train optimizees, and the best trainer is kept.
+"""Select the one rule of a hall of fame that is used: by description length, or by what the rules do.
 
 R^2 says how well a rule copies its teacher step by step; small errors may add up once the rule decides where training
 goes. So the candidates run whole episodes, on the task that was recorded and on one that was not, with the data of
@@ -70,12 +70,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Selection:
-    """The outcome of `select_closed_loop`.
+    """The outcome of `select`.
 
     Attributes:
         entry: The chosen entry of the hall.
         rule: Its rule; ``provenance["chosen"]`` says why it, with all candidates' R^2, sizes and losses.
-        trials: All candidates, the most faithful first.
+        trials: All candidates that trained, the most faithful first.
         reason: Why, in one sentence.
     """
 
@@ -85,9 +85,9 @@ class Selection:
     reason: str
 
 
-def select_closed_loop(
+def select(
     hall: HallOfFame,
-    tasks: Sequence[Task | str],
+    tasks: Sequence[Task | str] = (),
     *,
     unseen: Sequence[Task | str] = (),
     top: int = 5,
@@ -96,13 +96,14 @@ def select_closed_loop(
     first_seed: int = 0,
     progress: Progress | None = None,
 ) -> Selection:
-    """Choose among a hall's most faithful equations the one that trains best.
+    """Select one of a hall's equations: the one that ``hall.choose()`` gives, or with tasks the best trainer.
 
-    A candidate whose loss is not finite at some step, or explodes, is rejected, whatever its R^2.
+    With tasks the most faithful equations train optimizees, and the one whose losses end lowest is kept. A candidate
+    whose loss is not finite at some step, or explodes, is rejected, whatever its R^2.
 
     Args:
         hall: The hall of fame.
-        tasks: The recorded tasks, or their names.
+        tasks: The recorded tasks, or their names; with none, here or in ``unseen``, nothing is trained.
         unseen: Tasks that were not recorded.
         top: How many equations of least error to try; the one that ``hall.choose()`` gives is always among them.
         seeds: Episodes of each task.
@@ -118,8 +119,12 @@ def select_closed_loop(
     for name, value in {"top": top, "seeds": seeds, "length": 1 if length is None else length}.items():
         check_count(name, value)
     check_seed("first_seed", first_seed)
+    if not (tasks or unseen):
+        entry = hall.choose()
+        return Selection(
+            entry, entry.rule, (), "the shortest description of the recording: errors and equation together"
+        )
     field = [get_task(task) if isinstance(task, str) else task for task in (*tasks, *unseen)]
-    check_count("tasks", len(field))
     judge = _Judge(field, length, range(first_seed, first_seed + seeds))
     trials: list[Trial] = []
     candidates = _candidates(hall, top)
@@ -132,6 +137,16 @@ def select_closed_loop(
     chosen = {"by": "closed-loop training loss", "reason": reason, "candidates": [trial.to_dict() for trial in trials]}
     rule = best.entry.rule
     return Selection(best.entry, replace(rule, provenance={**rule.provenance, "chosen": chosen}), tuple(trials), reason)
+
+
+def select_closed_loop(hall: HallOfFame, tasks: Sequence[Task | str], **options: Any) -> Selection:
+    """`select` by what rules do alone.
+
+    Raises:
+        OptionError: there is no task.
+    """
+    check_count("tasks", len([*tasks, *options.get("unseen", ())]))
+    return select(hall, tasks, **options)
 
 
 @dataclass(frozen=True)
