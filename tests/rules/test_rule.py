@@ -1,6 +1,7 @@
 """Rules: file format, errors, library."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +164,11 @@ def test_a_rule_as_plain_values() -> None:
     assert document == json.loads(rule.to_json())
     assert Rule.from_dict(document) == rule
     assert Rule.from_document(document) == rule
+
+
+def test_a_rule_saves_and_loads_itself(tmp_path: Path) -> None:
+    rule = load_rule("lion")
+    path = rule.save(tmp_path / "mine.json")
+    assert Rule.load(path) == load_rule(path) == rule
+    with pytest.raises(RuleError, match="cannot read rule file"):
+        Rule.load(tmp_path / "lion")

@@ -7,14 +7,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from closedform._files import write_text
 from closedform._names import lookup
 from closedform.errors import RuleError
-from closedform.rules._document import parse_document
 from closedform.rules._rule import Rule
-
-MAX_BYTES = 2**19
-"""Largest rule file that is read; the ones people write are a few hundred bytes."""
 
 
 @cache
@@ -44,38 +39,16 @@ def load_rule(source: str | Path | Rule) -> Rule:
         return source
     text = str(source)
     if text.startswith("hub:"):
-        return _read(_download(text.removeprefix("hub:")))
+        return Rule.load(_download(text.removeprefix("hub:")))
     looks_like_path = isinstance(source, Path) or text.endswith(".json") or "/" in text
     if looks_like_path:
-        return _read(Path(source))
+        return Rule.load(source)
     return Rule.from_json(lookup("rule", text, _library_texts()))
 
 
 def save_rule(rule: Rule, path: str | Path) -> Path:
-    """Write a rule file, atomically.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    path = Path(path)
-    write_text(path, rule.to_json())
-    return path
-
-
-def _read(path: Path) -> Rule:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise RuleError(f"rule file {path} has {size} bytes; the limit is {MAX_BYTES}")
-        text = path.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
-    except UnicodeDecodeError:
-        raise RuleError(f"rule file {path} is not UTF-8 text") from None
-    except OSError as error:
-        raise RuleError(f"cannot read rule file {path}: {error.strerror or error}") from None
-    try:
-        return Rule.from_dict(parse_document(text))
-    except RuleError as error:
-        raise RuleError(f"{path}: {error}") from None
+    """`Rule.save`."""
+    return rule.save(path)
 
 
 def _download(repository: str) -> Path:

@@ -11,10 +11,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from closedform._document import Malformed, Name, read, shown
-from closedform._files import finite
+from closedform._files import finite, write_text
 from closedform.errors import ExpressionError, RuleError
 from closedform.lang import (
     LATE_NAMES,
@@ -28,6 +29,9 @@ from closedform.lang import (
     to_text,
 )
 from closedform.rules._document import FORMAT, FORMATS, LATE_FORMAT, checked, parse_document
+
+MAX_BYTES = 2**19
+"""Largest rule file that is read; the ones people write are a few hundred bytes."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,37 @@ class Rule:
         rule = cls._from_checked(checked(document))
         _check_finite(rule.program, f'rule "{rule.name}"')
         return rule
+
+    def save(self, path: str | Path) -> Path:
+        """Write the rule file, atomically.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        write_text(Path(path), self.to_json())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Rule:
+        """Read a rule file; `load_rule` takes a name in the library as well.
+
+        Raises:
+            RuleError: the file is missing, too large or malformed.
+        """
+        path = Path(path)
+        try:
+            size = path.stat().st_size
+            if size > MAX_BYTES:
+                raise RuleError(f"rule file {path} has {size} bytes; the limit is {MAX_BYTES}")
+            text = path.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
+        except UnicodeDecodeError:
+            raise RuleError(f"rule file {path} is not UTF-8 text") from None
+        except OSError as error:
+            raise RuleError(f"cannot read rule file {path}: {error.strerror or error}") from None
+        try:
+            return cls.from_dict(parse_document(text))
+        except RuleError as error:
+            raise RuleError(f"{path}: {error}") from None
 
     from_document = from_dict
     """Its former name."""

@@ -2,8 +2,8 @@
 
 from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
 from closedform.trajectories._record import RecordConfig, record
-from closedform.trajectories._storage import FORMAT, load_trajectories, save_trajectories
-from closedform.trajectories._trajectories import ROW_LABELS, Trajectories
+from closedform.trajectories._storage import FORMAT
+from closedform.trajectories._trajectories import ROW_LABELS, Trajectories, load_trajectories, save_trajectories
 
 __all__ = [
     "FORMAT",

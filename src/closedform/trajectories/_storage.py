@@ -7,8 +7,8 @@ all shapes are checked before anything is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -20,49 +20,58 @@ from closedform._tensors import read_tensors, write_tensors
 from closedform.errors import CheckpointError, ClosedFormError
 from closedform.lang import Program, parse, to_text
 from closedform.trajectories._columns import MAX_LAG, Column
-from closedform.trajectories._trajectories import Trajectories
 
 FORMAT = "closedform.trajectories/1"
-_TENSORS = tuple(entry.name for entry in fields(Trajectories) if entry.type == "Tensor")
 
 
-def save_trajectories(trajectories: Trajectories, path: str | Path) -> Path:
+@dataclass(frozen=True)
+class Content:
+    """What a file holds."""
+
+    tensors: Mapping[str, Tensor]
+    columns: tuple[Column, ...]
+    source: Program
+    provenance: Mapping[str, Any]
+
+
+def write(path: Path, content: Content) -> None:
     """Write a recording, atomically.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    path = Path(path)
-    tensors = {name: getattr(trajectories, name) for name in _TENSORS}
     header = {
         "format": FORMAT,
-        "columns": json.dumps([[column.feature, column.lag] for column in trajectories.columns]),
-        "source": json.dumps(_program_document(trajectories.source)),
-        "provenance": json.dumps(finite(dict(trajectories.provenance))),
+        "columns": json.dumps([[column.feature, column.lag] for column in content.columns]),
+        "source": json.dumps(_program_document(content.source)),
+        "provenance": json.dumps(finite(dict(content.provenance))),
     }
-    write_tensors(path, tensors, header)
-    return path
+    write_tensors(path, dict(content.tensors), header)
 
 
-def load_trajectories(path: str | Path) -> Trajectories:
-    """Read a recording.
+def read_content(path: Path, names: Sequence[str]) -> Content:
+    """Read a recording, whose tensors are to have these names.
 
     Raises:
-        CheckpointError: the file is missing, too large, damaged, of another format version, or does not fit together.
+        CheckpointError: the file is missing, too large, damaged or of another format version.
     """
-    path = Path(path)
     tensors, header = read_tensors(path, "recording")
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a recording in the format {FORMAT!r} (it says {shown(header.get('format'))})"
         )
-    missing = set(_TENSORS) - tensors.keys()
+    missing = {*names} - tensors.keys()
     if missing:
         raise CheckpointError(f"recording {path} lacks {', '.join(sorted(missing))}; record again")
     try:
-        return _assemble({name: tensors[name] for name in _TENSORS}, header)
+        return _content({name: tensors[name] for name in names}, header)
     except (ClosedFormError, Malformed) as error:
-        raise CheckpointError(f"recording {path} is damaged: {error}; record again") from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file whose content does not fit together."""
+    return CheckpointError(f"recording {path} is damaged: {error}; record again")
 
 
 _Formulas: TypeAlias = Annotated[Mapping[Name, Annotated[str, Text(20_000, 1)]], Many(1000)]
@@ -94,7 +103,7 @@ _EPISODE: dict[str, Any] = {"number": Count, "task": Name}
 _LAYER: dict[str, Any] = {"task": Name, "name": Name, "shape": tuple[Count, ...]}
 
 
-def _assemble(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Trajectories:
+def _content(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Content:
     parts = {name: parse_json(header.get(name, "null")) for name in ("columns", "provenance", "source")}
     pairs: tuple[tuple[Any, ...], ...] = read(parts["columns"], _Columns, "columns")
     columns = tuple(_column(pair, f"columns[{index}]") for index, pair in enumerate(pairs))
@@ -102,7 +111,7 @@ def _assemble(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Traje
     _check_provenance(read(parts["provenance"], Mapping[str, Any], "provenance"))
     if not all(tensors["gradients"].shape):
         raise Malformed("it holds no episode")
-    return Trajectories(columns=columns, source=source.program(), provenance=parts["provenance"], **tensors)
+    return Content(tensors, columns, source.program(), parts["provenance"])
 
 
 def _column(pair: tuple[Any, ...], place: str) -> Column:

@@ -8,15 +8,17 @@ on, from which more columns can be computed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from closedform._options import check_seed, check_share
-from closedform.errors import DataError, OptionError
+from closedform.errors import ClosedFormError, DataError, OptionError
 from closedform.lang import Program
+from closedform.trajectories import _storage
 from closedform.trajectories._columns import MAX_LAG, Column, check_source
 
 ROW_LABELS = ("episode", "step", "coordinate", "layer")
@@ -135,6 +137,43 @@ class Trajectories:
             count = min(max(round(fraction * len(numbers)), 1), len(numbers) - 1)
             chosen |= {numbers[index] for index in order[:count]}
         return chosen
+
+    def save(self, path: str | Path) -> Path:
+        """Write the recording, atomically: one safetensors file.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        _storage.write(Path(path), _storage.Content(tensors, self.columns, self.source, self.provenance))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectories:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, too large, damaged, of another format version, or does not fit
+                together.
+        """
+        found = _storage.read_content(Path(path), _TENSORS)
+        try:
+            return cls(columns=found.columns, source=found.source, provenance=found.provenance, **found.tensors)
+        except ClosedFormError as error:
+            raise _storage.damaged(Path(path), error) from None
+
+
+_TENSORS = tuple(entry.name for entry in fields(Trajectories) if entry.type == "Tensor")
+
+
+def save_trajectories(trajectories: Trajectories, path: str | Path) -> Path:
+    """`Trajectories.save`."""
+    return trajectories.save(path)
+
+
+def load_trajectories(path: str | Path) -> Trajectories:
+    """`Trajectories.load`."""
+    return Trajectories.load(path)
 
 
 def _check_columns(trajectories: Trajectories) -> None:
