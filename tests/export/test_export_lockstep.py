@@ -56,7 +56,7 @@ def assert_same_state(found, expected, **tolerances) -> None:
 def check_torch(load, rule: Rule, dtype=torch.float64, rtol=1e-12, atol=1e-14, shapes=SHAPES, **options) -> None:
     ours, theirs = parameters(dtype, shapes), parameters(dtype, shapes)
     horizon = {"total_steps": HORIZON} if rule.needs_total_steps else {}
-    reference = RuleOptimizer(ours, rule, foreach=False, **options, **horizon)
+    reference = RuleOptimizer(ours, rule, backend="reference", **options, **horizon)
     exported = optimizer_class(load(export(rule, "python")))(theirs, **options, **horizon)
     advance(reference, ours)
     advance(exported, theirs)
@@ -71,7 +71,7 @@ def check_numpy(load, rule: Rule, rtol=1e-12, atol=1e-13, shapes=SHAPES) -> None
     module = load(export(rule, "numpy"))
     params = parameters(shapes=shapes)
     horizon = [HORIZON] if rule.needs_total_steps else []
-    reference = RuleOptimizer(params, rule, lr=0.01, foreach=False, total_steps=HORIZON)
+    reference = RuleOptimizer(params, rule, lr=0.01, backend="reference", total_steps=HORIZON)
     arrays = [param.detach().numpy().copy() for param in params]
     states = [module.init(w) for w in arrays]
     with np.errstate(all="ignore"):

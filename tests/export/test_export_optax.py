@@ -47,7 +47,7 @@ def arrays(seed: int, dtype=np.float64) -> dict[str, np.ndarray]:
 
 def reference(rule: Rule, dtype=np.float64, **options) -> tuple[dict[str, torch.Tensor], RuleOptimizer]:
     params = {key: torch.nn.Parameter(torch.tensor(value)) for key, value in arrays(99, dtype).items()}
-    optimizer = RuleOptimizer(params.values(), rule, foreach=False, **options)
+    optimizer = RuleOptimizer(params.values(), rule, backend="reference", **options)
     for seed in range(STEPS):
         for key, value in arrays(seed, dtype).items():
             params[key].grad = torch.tensor(value)
@@ -126,7 +126,7 @@ def test_under_jit_with_a_schedule(load) -> None:
 
     (params, _), _ = jax.jit(lambda start: jax.lax.scan(step, start, gradients))((params, optimizer.init(params)))
     expected = {key: torch.nn.Parameter(torch.tensor(value)) for key, value in arrays(99).items()}
-    torch_optimizer = RuleOptimizer(expected.values(), "nadam", lr=0.1, foreach=False)
+    torch_optimizer = RuleOptimizer(expected.values(), "nadam", lr=0.1, backend="reference")
     for seed in range(STEPS):
         torch_optimizer.param_groups[0]["lr"] = 0.1 / (1 + seed)
         for key, value in arrays(seed).items():

@@ -20,7 +20,7 @@ from torch import Tensor
 from closedform import RuleOptimizer
 from closedform.errors import ClosedFormError
 from closedform.lang import memory_kinds
-from closedform.optim._groups import program_of
+from closedform.optim._rules import program_of
 
 RULES = ("adam", "lion", "momentum", "adafactor", "muon", "cf1", "ademamix")
 SHAPES = ((4, 3), (3,), ())

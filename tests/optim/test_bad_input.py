@@ -192,7 +192,7 @@ def test_mixed_devices() -> None:
         there = nn.Parameter(torch.empty(3, device="cuda"))
         there.grad = torch.empty(3, device="cuda")
         optimizer = RuleOptimizer([here, there], "adam", backend="eager")
-        works = optimizer._gather(0, optimizer.param_groups[0])
+        works = optimizer._works.gather(0, optimizer.param_groups[0], optimizer.state)
         assert [[param.device.type for param in work.params] for work in works] == [["cpu"], ["cuda"]]
         assert optimizer.state[there]["m"].device.type == "cuda"
     torch.testing.assert_close(moved([here], [here.grad], backend="eager")[0], wanted)

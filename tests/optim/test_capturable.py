@@ -147,7 +147,7 @@ def test_the_kernel_for_gpus_in_lockstep_and_in_place(rule: Rule) -> None:
     )
     for optimizer in (plain, found):  # creates the states, and moves nothing
         set_gradients(optimizer.param_groups[0]["params"], 0)
-        optimizer._gather(0, optimizer.param_groups[0])
+        optimizer._works.gather(0, optimizer.param_groups[0], optimizer.state)
     batch = FusedBatch(fused(rule.to_json(), torch.float32, torch.float32, False, False))
     memories, expected = ([o.state[p] for p in o.param_groups[0]["params"]] for o in (found, plain))
     places = [{key: value.data_ptr() for key, value in memory.items()} for memory in memories]
@@ -189,15 +189,15 @@ def test_steps_are_grouped_without_being_read() -> None:
         set_gradients(params, t)
         if t == 1:
             params[0].grad = None
-        counts.append(len(optimizer._gather(0, optimizer.param_groups[0])))
+        counts.append(len(optimizer._works.gather(0, optimizer.param_groups[0], optimizer.state)))
         optimizer.step()
     assert counts == [1, 1, 2, 2]
     again = RuleOptimizer(params, "adam", capturable=True)
     again.load_state_dict(optimizer.state_dict())
-    assert len(again._gather(0, again.param_groups[0])) == 2
+    assert len(again._works.gather(0, again.param_groups[0], again.state)) == 2
     twin = copy.deepcopy(again)
     set_gradients(twin.param_groups[0]["params"], 0)
-    assert len(twin._gather(0, twin.param_groups[0])) == 2
+    assert len(twin._works.gather(0, twin.param_groups[0], twin.state)) == 2
 
 
 def test_capturing_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

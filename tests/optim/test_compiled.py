@@ -199,7 +199,6 @@ def test_mixed_types_in_one_group() -> None:
 def test_options_that_make_no_sense() -> None:
     for options, message in (
         ({"backend": "compild"}, "did you mean 'compiled'"),
-        ({"backend": "eager", "foreach": True}, "backend or foreach"),
         ({"state_dtype": torch.int32}, "state_dtype must be a floating-point"),
         ({"state_dtype": "bfloat16"}, "state_dtype must be a floating-point"),
     ):

@@ -14,6 +14,7 @@ from test_lockstep_torch import STEPS, network, train
 
 from closedform import RuleOptimizer
 from closedform.lang import newton_schulz
+from closedform.optim._steps import BACKENDS
 from closedform.rules import load_rule
 
 PUBLIC = {
@@ -31,7 +32,6 @@ PUBLIC = {
 }
 CLOSE = {"mars": 1e-7}  # theirs adds 1e-15 under the root
 CONSTANTS = {"mars": {"eps": 1e-20}}  # theirs adds eps before the bias correction, the paper's authors after it
-BACKENDS = ["reference", "eager", None]
 
 
 Make = Callable[[torch.nn.Module], torch.optim.Optimizer]
@@ -53,7 +53,7 @@ def assert_close(found: torch.nn.Module, expected: torch.nn.Module, tolerance: f
         assert ((a - b).abs() / b.abs().clamp(min=least)).max() < tolerance
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS, None])
 @pytest.mark.parametrize("name", PUBLIC)
 def test_rule_matches_the_public_implementation(name: str, backend: str | None) -> None:
     rule = load_rule(name).with_constants(**CONSTANTS.get(name, {}))
@@ -68,7 +68,7 @@ def matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.ndim == 2]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS, None])
 def test_muon_matches_torch_in_float64(backend: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch orthogonalises in bfloat16 whatever the type; pytorch_optimizer's function, put in its place, does not."""
 

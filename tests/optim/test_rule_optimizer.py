@@ -38,8 +38,8 @@ def run(params, rule, steps: int = 5, **options) -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", library_names())
 def test_eager_equals_reference(name: str, dtype: torch.dtype) -> None:
     options = {"lr": 0.01, "weight_decay": 0.1, "maximize": True, "total_steps": 5}
-    expected = run(parameters(dtype), name, foreach=False, **options)
-    found = run(parameters(dtype), name, foreach=True, **options)
+    expected = run(parameters(dtype), name, backend="reference", **options)
+    found = run(parameters(dtype), name, backend="eager", **options)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12 if dtype is torch.float64 else 1e-5, atol=1e-7)
 
@@ -49,13 +49,13 @@ def test_eager_equals_reference(name: str, dtype: torch.dtype) -> None:
 def test_random_rules_eager_equals_reference(program) -> None:
     rule = Rule("random", program)
     shapes = [(4, 3), (), (6,)]
-    expected = run(parameters(shapes=shapes), rule, lr=0.1, foreach=False)
-    found = run(parameters(shapes=shapes), rule, lr=0.1, foreach=True)
+    expected = run(parameters(shapes=shapes), rule, lr=0.1, backend="reference")
+    found = run(parameters(shapes=shapes), rule, lr=0.1, backend="eager")
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("foreach", [False, True], ids=["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager"])
 @pytest.mark.parametrize(
     ("update", "state", "expected"),
     [
@@ -65,9 +65,9 @@ def test_random_rules_eager_equals_reference(program) -> None:
         ("1 + lag(w, 1)", {}, [1, 1, 2, 3, 5]),
     ],
 )
-def test_looking_back(update: str, state: dict[str, str], expected: list[float], foreach: bool) -> None:
+def test_looking_back(update: str, state: dict[str, str], expected: list[float], backend: str) -> None:
     param = torch.nn.Parameter(torch.zeros(2))
-    optimizer = RuleOptimizer([param], Rule.parse("past", update, state=state), lr=1.0, foreach=foreach)
+    optimizer = RuleOptimizer([param], Rule.parse("past", update, state=state), lr=1.0, backend=backend)
     moved = []
     for t in range(1, 6):
         before = param.detach().clone()
@@ -78,13 +78,13 @@ def test_looking_back(update: str, state: dict[str, str], expected: list[float],
 
 
 def test_non_contiguous_tensors() -> None:
-    for foreach in (False, True):
+    for backend in ("reference", "eager"):
         plain = torch.nn.Parameter(torch.arange(12.0).reshape(3, 4))
         turned = torch.nn.Parameter(torch.arange(12.0).reshape(3, 4).t().contiguous().t())
         assert not turned.is_contiguous()
         results = []
         for param in (plain, turned):
-            optimizer = RuleOptimizer([param], "adam", lr=0.1, foreach=foreach)
+            optimizer = RuleOptimizer([param], "adam", lr=0.1, backend=backend)
             for seed in range(3):
                 set_gradients([param], seed)
                 optimizer.step()

@@ -207,3 +207,18 @@ def test_a_state_dict_of_another_number_of_parameters() -> None:
     optimizer = RuleOptimizer([parameter(3)], "adam")
     with pytest.raises(CheckpointError, match="doesn't match the size"):
         optimizer.load_state_dict(saved("adam", [(3,), (3,)]))
+
+
+@pytest.mark.parametrize(("foreach", "backend"), [(True, "eager"), (False, "reference"), (None, None)])
+def test_the_former_option_foreach(foreach: bool | None, backend: str | None) -> None:
+    """Optimizers that were pickled with it name a back end instead; in a state_dict it says nothing, as before."""
+    param = torch.nn.Parameter(torch.ones(3))
+    optimizer = RuleOptimizer([param], "adam")
+    optimizer.param_groups[0]["foreach"] = foreach
+    again = pickle.loads(pickle.dumps(optimizer))  # noqa: S301  (our own)
+    assert again.param_groups[0]["backend"] == backend
+    assert "foreach" not in again.param_groups[0]
+    fresh = RuleOptimizer([param], "adam", backend="compiled")
+    fresh.load_state_dict(optimizer.state_dict())
+    assert fresh.param_groups[0]["backend"] == "compiled"
+    assert "foreach" not in fresh.param_groups[0]

@@ -1,13 +1,12 @@
-"""How a step is computed: back ends that advance a batch of parameters by one step of a program.
+"""A step in torch's operations: what a step is made of, and the two ways to compute it without generated code.
 
 ``reference`` runs the interpreter on one tensor at a time: what the rule means. ``eager`` runs the same program on
-flat blocks: many small tensors at once, large tensors in pieces that stay in cache. A back end is one entry of
-`BACKENDS`; all are held equal by lockstep tests.
+flat blocks: many small tensors at once, large tensors in pieces that stay in cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +34,7 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter with its gradient and the rule's memory; a back end changes ``param`` and ``memory`` in place.
+    """One parameter with its gradient and the rule's memory; a step changes ``param`` and ``memory`` in place.
 
     Attributes:
         param, grad: Tensors of one shape, type and device.
@@ -105,9 +104,6 @@ class Settings:
     total_steps: int | None = None
 
 
-Backend = Callable[[Program, Sequence[Slot], Settings], None]
-
-
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Half-precision parameters are updated in float32; others in their own type."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
@@ -160,9 +156,6 @@ def eager(program: Program, slots: Sequence[Slot], settings: Settings) -> None:
                 _step_flat(program, piece, settings)
         else:
             _step_joined(program, batch, settings)
-
-
-BACKENDS: dict[str, Backend] = {"eager": eager, "reference": reference}
 
 
 def _advance(

@@ -57,7 +57,6 @@ class Compiled:
         batch = self._batch(place, rule, params[0], memories[0], settings)
         if cohort.reduces is not None and batch.kernel.reduces:
             raise NativeUnavailable("the rule reduces over whole tensors, and a parameter is distributed")
-        read = {"seen": seen} if isinstance(batch, Batch) else {}
         batch.step(
             params,
             grads,
@@ -69,7 +68,7 @@ class Compiled:
             shapes=cohort.shapes,
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
-            **read,
+            seen=seen,
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 

@@ -19,6 +19,7 @@ from closedform.lang import OPERATORS, SHAPE_INPUTS, Kind, Memory, Program, hori
 from closedform.optim._backends import compute_dtype
 from closedform.optim._native import is_dense, rotate
 from closedform.optim._noise import hashed, rounded, stream
+from closedform.optim._surgery import Look
 
 JOIN = 1 << 16
 """Tensors of fewer elements are joined until they have so many."""
@@ -145,8 +146,11 @@ class FusedBatch:
         shapes: Sequence[Sequence[int]] | None = None,
         maximize: bool = False,
         seed: int | Tensor = 0,
+        seen: Look | None = None,
     ) -> None:
-        """As `closedform.optim._native.Batch.step`; ``t``, ``lr`` and ``seed`` may be scalar tensors on the device.
+        """As `closedform.optim._native.Batch.step`, for which alone ``seen`` is.
+
+        ``t``, ``lr`` and ``seed`` may be scalar tensors on the device.
 
         If they all are, nothing is copied from host to device or back: the step can be captured as a CUDA graph.
         """

@@ -1,11 +1,10 @@
-"""What a parameter group holds: its options make sense, its parameters can be trained, its rule is parsed once."""
+"""What a parameter group holds: its options make sense, and its parameters can be trained."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,32 +12,13 @@ from torch import Tensor
 
 from closedform._names import unknown_name_message
 from closedform.errors import OptionError
-from closedform.lang import Program, memory_kinds
-from closedform.optim._backends import BACKENDS
-from closedform.rules import Rule
+from closedform.optim._rules import rule_of
+from closedform.optim._steps import BACKENDS
 
 LARGEST_STEP = 2**53
 """Steps are counted in double precision."""
-RUN_OPTIONS = ("foreach", "backend", "capturable")
+RUN_OPTIONS = ("backend", "capturable")
 """Options that say how steps run here; they are no part of what was saved."""
-
-
-@lru_cache(maxsize=64)
-def rule_of(text: str) -> Rule:
-    """The rule of a group, which is kept as text."""
-    return Rule.from_json(text)
-
-
-@lru_cache(maxsize=64)
-def program_of(text: str) -> Program:
-    """The program that a group's rule runs."""
-    return rule_of(text).program.merged
-
-
-@lru_cache(maxsize=64)
-def memory_keys(text: str) -> tuple[str, ...]:
-    """Names of the memory that a group's rule keeps for a parameter, sorted."""
-    return tuple(sorted(memory_kinds(program_of(text))))
 
 
 def check_has_rule(group: Mapping[str, Any]) -> None:
@@ -104,10 +84,8 @@ def check_group(group: Mapping[str, Any]) -> None:
         known = not isinstance(value, Tensor) or value.device.type == "cpu"  # else one would wait for the device
         if known and not (math.isfinite(value) and value >= 0):
             raise OptionError(f"{option} must be a finite number >= 0, got {float(value)}")
-    if group["backend"] not in (None, "compiled", *BACKENDS):
-        raise OptionError(unknown_name_message("backend", str(group["backend"]), {"compiled": None, **BACKENDS}))
-    if group["backend"] is not None and group["foreach"] is not None:
-        raise OptionError("give backend or foreach, not both")
+    if group["backend"] not in (None, *BACKENDS):
+        raise OptionError(unknown_name_message("backend", str(group["backend"]), BACKENDS))
     dtype = group["state_dtype"]
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise OptionError(f"state_dtype must be a floating-point torch.dtype, got {dtype!r:.100}")
@@ -164,12 +142,11 @@ def list_once(group: dict[str, Any]) -> None:
         group[key] = [group[key][position] for position in positions]
 
 
-def backend_of(group: Mapping[str, Any]) -> str | None:
-    """The back end that the group asks for; None for the fastest that works."""
-    if group["backend"] is None and group["foreach"] is not None:
-        return "eager" if group["foreach"] else "reference"
-    backend: str | None = group["backend"]
-    return backend
+def former_options(group: dict[str, Any]) -> None:
+    """Turn options that groups had once into those of today: ``foreach`` was short for a back end."""
+    foreach = group.pop("foreach", None)
+    if foreach is not None and group.get("backend") is None:
+        group["backend"] = "eager" if foreach else "reference"
 
 
 def check_not_captured(device: torch.device) -> None:

@@ -11,15 +11,8 @@ from torch import Tensor
 
 from closedform.errors import CheckpointError, OptionError, RuleError
 from closedform.lang import Kind, memory_kinds, memory_shape
-from closedform.optim._groups import (
-    LARGEST_STEP,
-    RUN_OPTIONS,
-    check_group,
-    check_horizon,
-    parameter_name,
-    program_of,
-    rule_of,
-)
+from closedform.optim._groups import LARGEST_STEP, RUN_OPTIONS, check_group, check_horizon, parameter_name
+from closedform.optim._rules import program_of, rule_of
 from closedform.optim._shards import is_distributed
 
 _RATES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
