@@ -16,9 +16,12 @@ QUADRATIC = [tasks.get("quadratic", dim=3, horizon=20)]
 RULE = cf.Rule.parse("descent", "-g", lr=0.1)
 
 
+def recording() -> cf.Trajectories:
+    return cf.record(RULE, QUADRATIC, steps=30, episodes=8, coordinates=3)
+
+
 def hall() -> cf.HallOfFame:
-    recording = cf.record(RULE, QUADRATIC, steps=30, episodes=8, coordinates=3)
-    return cf.distill(recording, "sparse", generations=0)
+    return cf.distill(recording(), "sparse", generations=0)
 
 
 def network() -> cf.LearnedOptimizer:
@@ -31,6 +34,8 @@ WORK: dict[str, Callable[..., Any]] = {
     "meta_tune": lambda **told: cf.meta_tune(RULE, QUADRATIC, steps=3, horizon=10, validate_every=0, **told),
     "evolve": lambda **told: cf.evolve(RULE, QUADRATIC, generations=2, population=4, tasks=1, **told),
     "evaluate": lambda **told: cf.evaluate({"mine": RULE}, QUADRATIC, seeds=2, baselines=[], **told),
+    "distill": lambda **told: cf.distill(recording(), "sparse", generations=3, **told),
+    "distill, restarted": lambda **told: cf.distill(recording(), "sparse", restarts=2, generations=0, **told),
     "select_closed_loop": lambda **told: select_closed_loop(hall(), QUADRATIC, length=10, **told),
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from closedform.cli import _distill, app
+from closedform.cli import app
+from closedform.cli._progress import Bar
 from closedform.distillation import EquationHall, HallOfFame
 from closedform.rules import load_rule
 from closedform.trajectories import record, save_trajectories
@@ -100,7 +101,7 @@ def test_an_interrupt_writes_the_best_so_far(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_distill, "_show_progress", interrupt)
+    monkeypatch.setattr(Bar, "__call__", interrupt)
     done = distill(recording, "--task", "quadratic", "--out", tmp_path / "r")
     assert done.exit_code == 130
     assert "interrupted: the best so far" in done.stderr

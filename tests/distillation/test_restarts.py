@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import joblib
 import pytest
 import torch
 
-from closedform.distillation import HallOfFame, Progress, distill
+from closedform.distillation import HallOfFame, distill
 from closedform.errors import OptionError
 from closedform.trajectories import Trajectories
 
@@ -29,9 +30,9 @@ def in_threads(recording: Trajectories, **options: object) -> HallOfFame:
 
 
 def test_restarts_merge_the_halls_of_their_seeds(recording: Trajectories) -> None:
-    seen: list[Progress] = []
-    hall = in_threads(recording, seed=3, restarts=2, on_progress=seen.append)
-    assert [progress.stage for progress in seen] == ["restart 1 of 2", "restart 2 of 2"]
+    seen: list[Mapping[str, Any]] = []
+    hall = in_threads(recording, seed=3, restarts=2, on_record=seen.append)
+    assert [record["stage"] for record in seen] == ["restart 1 of 2", "restart 2 of 2"]
     assert hall.provenance["seeds"] == [3, 4]
     singles = [distill(recording, seed=seed, split_seed=3, **QUICK) for seed in (3, 4)]
     assert {single.provenance["held_out"] for single in singles} == {hall.provenance["held_out"]}
@@ -47,14 +48,15 @@ def test_processes_give_the_same_hall(recording: Trajectories) -> None:
 
 
 def test_an_interrupt_ends_all_runs_with_their_best(recording: Trajectories) -> None:
-    def interrupt(progress: Progress) -> None:
-        if progress.stage == "restart 1 of 3":
+    def interrupt(record: Mapping[str, Any]) -> None:
+        if record["stage"] == "restart 1 of 3":
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)  # ignored in a shell's background, not Python's own handler everywhere
-    hall = in_threads(recording, restarts=3, on_progress=interrupt)
+    hall = in_threads(recording, restarts=3, on_record=interrupt)
     assert hall.entries
     assert "interrupted: the best so far" in hall.provenance["notes"]
+    assert hall.interrupted
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from rich.table import Table
 from closedform import tasks
 from closedform._files import write_json
 from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Out, Seed, app, show
-from closedform.cli._progress import Bar, bar
+from closedform.cli._progress import bar
 from closedform.distillation import (
     BACKENDS,
     PAPER_OPERATORS,
@@ -22,7 +21,6 @@ from closedform.distillation import (
     DistillConfig,
     EquationHall,
     HallOfFame,
-    Progress,
     distill,
     distill_table,
     load_table,
@@ -103,9 +101,7 @@ def distill_data(
             raise OptionError("equations over a table train nothing: leave out --task and --unseen")
         table = load_table(data, target, features=_split(features), columns=_split(columns), lags=lags)
         with bar("distilling") as progress:
-            equations = distill_table(
-                table, backend, config, on_progress=partial(_show_progress, progress, generations)
-            )
+            equations = distill_table(table, backend, config, progress=progress)
         _finish_table(equations, out, json)
         return
     if target or features or columns or lags is not None:
@@ -114,7 +110,7 @@ def distill_data(
     recorded = task or (recording.provenance.get("tasks", ()) if unseen else ())
     trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (recorded, unseen)]
     with bar("distilling") as progress:
-        hall = distill(recording, backend, config, on_progress=partial(_show_progress, progress, generations))
+        hall = distill(recording, backend, config, progress=progress)
     _finish_rules(hall, trained_on, top, length, seed, out, json)
 
 
@@ -139,7 +135,7 @@ def _finish_rules(
     notes = _notes(hall)
     selection = select(hall)
     path = save_rule(selection.rule, out / "rule.json")  # also there if the rest is interrupted
-    by_training = any(trained_on) and not _interrupted(hall)
+    by_training = any(trained_on) and not hall.interrupted
     if by_training:
         with bar("trying") as progress:
             selection = select(
@@ -168,11 +164,6 @@ def _finish_rules(
     _end(hall)
 
 
-def _show_progress(progress: Bar, generations: int, at: Progress) -> None:
-    text = f"{at.stage}: R^2 {1 - at.best_error:.4f}  {at.best_equation}"
-    progress(at.generation, generations, text)
-
-
 def _print(table: Table, lines: Sequence[str]) -> None:
     STDOUT.print(table)
     for line in lines:
@@ -187,13 +178,9 @@ def _notes(hall: HallOfFame | EquationHall) -> list[str]:
     return notes
 
 
-def _interrupted(hall: HallOfFame | EquationHall) -> bool:
-    return any(str(note).startswith("interrupted") for note in hall.provenance.get("notes", ()))
-
-
 def _end(hall: HallOfFame | EquationHall) -> None:
     """An interrupted search wrote its best so far; its exit code says that it was interrupted."""
-    if _interrupted(hall):
+    if hall.interrupted:
         raise typer.Exit(130)
 
 

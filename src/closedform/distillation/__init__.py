@@ -4,7 +4,7 @@
 a line there.
 """
 
-from closedform.distillation._config import SYMMETRIES, DistillConfig, OnProgress, Progress
+from closedform.distillation._config import SYMMETRIES, DistillConfig
 from closedform.distillation._distill import distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
@@ -23,8 +23,6 @@ __all__ = [
     "Equation",
     "EquationHall",
     "HallOfFame",
-    "OnProgress",
-    "Progress",
     "Selection",
     "Table",
     "Trial",

@@ -1,17 +1,15 @@
-"""What a distillation is asked for, and how it reports on itself."""
+"""What a distillation is asked for."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from closedform._names import unknown_name_message
 from closedform._options import check_count, check_number, check_share
-from closedform.errors import DistillationError, OptionError
+from closedform.errors import OptionError, UnknownNameError
 from closedform.lang import OPERATORS
 
 AUTO, NONE, ODD, SCALE_FREE, BOTH = "auto", "none", "odd", "scale-free", "both"
@@ -64,7 +62,7 @@ class DistillConfig:
 
     Raises:
         OptionError: a value makes no sense.
-        DistillationError: an operator is not one of the language.
+        UnknownNameError: an operator is not one of the language.
     """
 
     time_limit: float = 60.0
@@ -103,43 +101,9 @@ class DistillConfig:
             raise OptionError("operators names none: equations need at least one, such as add and mul")
         for name in self.operators:
             if name not in OPERATORS:
-                raise DistillationError(unknown_name_message("operator", str(name), OPERATORS))
+                raise UnknownNameError(unknown_name_message("operator", str(name), OPERATORS))
 
     @property
     def holds_out_by(self) -> int:
         """The seed that chooses the held-out episodes."""
         return self.seed if self.split_seed is None else self.split_seed
-
-    def with_options(self, options: dict[str, Any]) -> DistillConfig:
-        """The same with some fields replaced.
-
-        Raises:
-            OptionError: there is no such field; suggests the nearest.
-        """
-        known = {entry.name: entry for entry in dataclasses.fields(self)}
-        for name in options:
-            if name not in known:
-                raise OptionError(unknown_name_message("option of distill", name, known))
-        return dataclasses.replace(self, **options)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a distillation stands.
-
-    Attributes:
-        stage: The stage at work.
-        generation: Generations of genetic programming done.
-        seconds: Seconds since the start.
-        best_error: 1 - R^2 of the best equation so far, on the rows that the stage sees.
-        best_equation: That equation's text.
-    """
-
-    stage: str
-    generation: int
-    seconds: float
-    best_error: float
-    best_equation: str
-
-
-OnProgress: TypeAlias = Callable[[Progress], None]

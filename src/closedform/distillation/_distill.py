@@ -19,8 +19,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from closedform._names import lookup
+from closedform._options import with_options
+from closedform._progress import OnRecord, Progress
 from closedform._version import __version__
-from closedform.distillation._config import DistillConfig, OnProgress, Progress
+from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT, non_dominated
 from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._pool import Pool
@@ -50,6 +52,7 @@ NEEDS_SEARCH = 1e-6
 """1 - R^2 above which the engine, in single precision, can improve on what was found."""
 QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
 """Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
+INTERRUPTED = "interrupted: the best so far"
 QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
 """Candidates of the front that are fitted after a quick stage, by how many steps, on how many rows."""
 
@@ -59,7 +62,8 @@ def distill(
     backend: str = "operon",
     config: DistillConfig | None = None,
     *,
-    on_progress: OnProgress | None = None,
+    progress: Progress | None = None,
+    on_record: OnRecord | None = None,
     name: str | None = None,
     **options: Any,
 ) -> HallOfFame:
@@ -69,7 +73,9 @@ def distill(
         trajectories: The recording.
         backend: A name in ``BACKENDS``.
         config: How to distil.
-        on_progress: Called after every stage and every few generations.
+        progress: Called after every stage and every few generations, with the generations of genetic programming done.
+        on_record: Called then with ``stage``, ``generation``, ``seconds`` since the start, and of the best equation so
+            far ``error``, 1 - R^2 on the rows that the stage sees, and ``equation``, its text.
         name: The rules' name; by default the optimizer's, with "-distilled".
         options: Fields of `DistillConfig` by name, in place of ``config``'s: ``time_limit``, ``seed``, ...
 
@@ -81,14 +87,29 @@ def distill(
         OptionError: an option makes no sense.
         UnknownNameError: no such back end.
     """
-    return search(trajectories, backend, (config or DistillConfig()).with_options(options), on_progress, name)
+    config = with_options(config or DistillConfig(), options, "option of distill")
+    return search(trajectories, backend, config, Told(progress, on_record), name)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told how a distillation goes on."""
+
+    progress: Progress | None = None
+    on_record: OnRecord | None = None
+
+    def __call__(self, done: int, total: int, record: Mapping[str, Any]) -> None:
+        if self.on_record is not None:
+            self.on_record(record)
+        if self.progress is not None:
+            self.progress(done, total, f"{record['stage']}: R^2 {1 - record['error']:.4f}  {record['equation']}")
 
 
 def search(
     trajectories: Trajectories,
     backend: str,
     config: DistillConfig,
-    on_progress: OnProgress | None = None,
+    told: Told,
     name: str | None = None,
     exact: float = EXACT,
 ) -> HallOfFame:
@@ -96,13 +117,13 @@ def search(
     engine = lookup("back end", backend, BACKENDS)
     engine.check(config)
     if config.restarts > 1:
-        return restarted(functools.partial(search, exact=exact), trajectories, backend, config, on_progress, name)
-    distillation = _Distillation(prepare(trajectories, config, exact), config, on_progress)
+        return restarted(functools.partial(search, exact=exact), trajectories, backend, config, told, name)
+    distillation = _Distillation(prepare(trajectories, config, exact), config, told)
     try:
         with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small
             distillation.run(engine)
     except KeyboardInterrupt:
-        distillation.notes.append("interrupted: the best so far")
+        distillation.interrupted = True
     return distillation.hall(name or f"{_optimizer(trajectories)}-distilled"[:200], engine.name)
 
 
@@ -110,8 +131,8 @@ def search(
 class _Distillation:
     data: Data
     config: DistillConfig
-    on_progress: OnProgress | None
-    notes: list[str] = field(default_factory=list)
+    told: Told
+    interrupted: bool = False
     start: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -131,7 +152,7 @@ class _Distillation:
         self.refine()
         self.prune(engine)
         self.pool.keep_only([round_constants(candidate, self.data) for candidate in self.pool.front()])
-        self.report("finished")
+        self.report("finished", self.config.generations)
 
     def until(self, share: float) -> float:
         """The moment when a share of the time limit is over, as ``time.monotonic()`` tells it."""
@@ -220,10 +241,16 @@ class _Distillation:
         return chosen
 
     def report(self, stage: str, generation: int = 0) -> None:
-        if self.on_progress is not None and self.pool.scores:
+        if self.pool.scores:
             (best,) = self.pool.best(1, most=self.config.max_complexity) or self.pool.best(1)
-            seconds = time.monotonic() - self.start
-            self.on_progress(Progress(stage, generation, seconds, self.pool.least_error, to_text(best.expr)))
+            record = {
+                "stage": stage,
+                "generation": generation,
+                "seconds": time.monotonic() - self.start,
+                "error": self.pool.least_error,
+                "equation": to_text(best.expr),
+            }
+            self.told(generation, self.config.generations, record)
 
     def hall(self, name: str, backend: str) -> HallOfFame:
         found = [self.entry(candidate, name) for candidate in self.pool.scores]
@@ -236,7 +263,8 @@ class _Distillation:
             "rows": {"train": len(self.data.train.y), "held_out": len(self.data.test.y)},
             "exact": self.data.exact,
             "symmetries": self.data.symmetries.to_dict(),
-            "notes": [*self.data.notes, *self.notes],
+            "notes": [*self.data.notes, *([INTERRUPTED] if self.interrupted else [])],
+            "interrupted": self.interrupted,
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
-from closedform._document import Malformed, Many, parse_json, read, shown
-from closedform._files import finite, read_text, write_text
-from closedform.distillation._config import DistillConfig, OnProgress
-from closedform.distillation._distill import search
-from closedform.distillation._front import (
-    MOST_ROWS,
-    Evidence,
-    close,
-    least_error,
-    non_dominated,
-    shortest_description,
-    smallest,
-    within_limits,
-)
-from closedform.distillation._hall import (
-    MAX_BYTES,
-    MAX_ENTRIES,
-    Buffers,
-    Entry,
-    Error,
-    Formula,
-    Nodes,
-    Stage,
-    front_table,
-)
+from closedform._document import Many, read, shown
+from closedform._options import with_options
+from closedform._progress import OnRecord, Progress
+from closedform.distillation._config import DistillConfig
+from closedform.distillation._distill import Told, search
+from closedform.distillation._front import MAX_ENTRIES, MOST_ROWS, Front, non_dominated
+from closedform.distillation._hall import Buffers, Entry, Error, Formula, Nodes, Stage
 from closedform.distillation.problem import Data, Part, Scaled, Table, checked, prepare
-from closedform.errors import CheckpointError, ExpressionError, UnknownNameError
+from closedform.errors import ExpressionError, UnknownNameError
 from closedform.lang import (
     Expr,
     Lag,
@@ -53,11 +33,6 @@ from closedform.lang import (
     to_text,
     transform,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-FORMAT = "closedform.equations/1"
 
 
 @dataclass(frozen=True)
@@ -109,90 +84,29 @@ class Equation:
 
 
 @dataclass(frozen=True)
-class EquationHall:
-    """The equations of which none is beaten in error, complexity and remembered values at once.
+class EquationHall(Front[Equation]):
+    """The outcome of `distill_table`; ``state_cost`` counts the values that must be remembered."""
 
-    Attributes:
-        entries: By complexity.
-        provenance: The table, the options, what was left out.
-    """
-
-    entries: tuple[Equation, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @property
-    def best(self) -> Equation:
-        """The equation of least error; raises DistillationError if there is none."""
-        return least_error(self.entries)
-
-    def choose(
-        self,
-        *,
-        max_complexity: int | None = None,
-        max_state_cost: int | None = None,
-        tolerance: float | None = None,
-    ) -> Equation:
-        """The equation to take: the one that describes the rows shortest.
-
-        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows, at most 1,000,
-        and R^2 over all of them. So an exact equation is never passed over, nor one better by more than its size:
-        a node more must lower the error by the share 6/n.
-
-        Args:
-            max_complexity, max_state_cost: Only equations up to these are looked at.
-            tolerance: In units of R^2: take the smallest equation within it of the best one instead.
-
-        Raises:
-            DistillationError: no equation is small enough.
-        """
-        allowed = within_limits(self.entries, max_complexity, max_state_cost)
-        if tolerance is not None:
-            return smallest(close(allowed, tolerance))
-        return shortest_description(allowed, Evidence.of(self.provenance, MOST_ROWS))
-
-    def table(self) -> RichTable:
-        """For printing with rich: one line an equation, the chosen one marked."""
-        return front_table(
-            self.entries, self.choose() if self.entries else None, str(self.provenance.get("target", ""))
-        )
-
-    def to_json(self) -> str:
-        """Text that `from_json` reads back to an equal hall."""
-        entries = [dataclasses.asdict(entry) for entry in self.entries]
-        document = {"format": FORMAT, "provenance": finite(dict(self.provenance)), "entries": entries}
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    what = "hall of equations"
+    format = "closedform.equations/1"
+    counted_rows = MOST_ROWS
 
     @classmethod
-    def from_json(cls, text: str) -> EquationHall:
-        """Read a hall's text.
+    def row(cls, entry: Equation) -> dict[str, Any]:
+        """An equation as it is written."""
+        return dataclasses.asdict(entry)
+
+    @classmethod
+    def from_document(cls, document: Any) -> EquationHall:
+        """A file's content, parsed as JSON, but not checked.
 
         Raises:
-            CheckpointError: not a hall of equations of this version, or malformed.
+            Malformed, ExpressionError: it is not a hall of equations of this version, or one is no expression.
         """
-        try:
-            found: _Document = read(parse_json(text), _Document)
-            for entry in found.entries:
-                _check(entry)
-        except (ExpressionError, Malformed) as error:
-            raise CheckpointError(f"not a hall of equations, or damaged: {error}") from None
+        found: _Document = read(document, _Document)
+        for entry in found.entries:
+            _check(entry)
         return cls(found.entries, found.provenance)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the hall as JSON, atomically."""
-        write_text(Path(path), self.to_json())
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> EquationHall:
-        """Read what `save` wrote.
-
-        Raises:
-            CheckpointError: the file is missing, too large or damaged.
-        """
-        return cls.from_json(read_text(Path(path), what="hall of equations", limit=MAX_BYTES))
 
 
 @dataclass(frozen=True)
@@ -209,7 +123,8 @@ def distill_table(
     backend: str = "operon",
     config: DistillConfig | None = None,
     *,
-    on_progress: OnProgress | None = None,
+    progress: Progress | None = None,
+    on_record: OnRecord | None = None,
     **options: Any,
 ) -> EquationHall:
     """Distil a plain table: equations that give its target from its columns.
@@ -218,16 +133,16 @@ def distill_table(
 
     Args:
         table: From `load_table` or `Table.from_columns`.
-        backend, config, on_progress, options: As for `distill`.
+        backend, config, progress, on_record, options: As for `distill`.
 
     Raises:
         DistillationError: the target never changes, too few rows, too many that are not finite.
         OptionError, UnknownNameError: as for `distill`.
     """
-    config = (config or DistillConfig()).with_options(options)
+    config = with_options(config or DistillConfig(), options, "option of distill")
     scaled = Scaled.of(checked(table, config.nonfinite_limit))
     trajectories = scaled.table.trajectories()
-    hall = search(trajectories, backend, config, on_progress, exact=scaled.exact)
+    hall = search(trajectories, backend, config, Told(progress, on_record), exact=scaled.exact)
     judged = _Judged(table, scaled, prepare(trajectories, config, scaled.exact))
     found = [judged.equation(entry) for entry in hall.entries]
     usable = [entry for entry in found if math.isfinite(entry.error) and entry.complexity <= config.max_complexity]

@@ -12,12 +12,21 @@ variance the equation's last term makes up, as a tolerance in R^2 would.
 
 from __future__ import annotations
 
+import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeGuard, TypeVar
 
-from closedform.errors import DistillationError
+from closedform._document import Malformed, parse_json
+from closedform._files import finite, read_text, write_text
+from closedform.errors import CheckpointError, ClosedFormError, DistillationError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from typing_extensions import Self
 
 TOLERANCE = 0.01
 """R^2 that the smallest equation may lack in the paper's definition of MC."""
@@ -82,6 +91,142 @@ class Evidence:
         if not error >= 0 or error == math.inf:
             return math.inf
         return count / 2 * math.log(max(error, self.exact)) + NATS * (entry.complexity + entry.state_cost)
+
+
+MAX_ENTRIES = 1000
+MAX_BYTES = 8 * 2**20
+"""What a file may hold."""
+
+
+@dataclass(frozen=True)
+class Front(ABC, Generic[R]):
+    """Equations of which none is beaten in error, complexity and state cost at once.
+
+    Attributes:
+        entries: By complexity, then state cost.
+        provenance: What was distilled, with which options; what was left out. Any JSON object.
+    """
+
+    entries: tuple[R, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    what: ClassVar[str]
+    """What messages call its file."""
+    format: ClassVar[str]
+    counted_rows: ClassVar[int]
+    """Rows that a choice counts at most."""
+    reach: ClassVar[float | None] = None
+    """R^2 that the chosen entry may lack of the best one's; None: any."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def best(self) -> R:
+        """The entry of least error.
+
+        Raises:
+            DistillationError: there is none.
+        """
+        return least_error(self.entries)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search was ended from the keyboard: these are the best so far."""
+        return self.provenance.get("interrupted") is True
+
+    def choose(
+        self,
+        *,
+        max_complexity: int | None = None,
+        max_state_cost: int | None = None,
+        tolerance: float | None = None,
+    ) -> R:
+        """The entry to take: the one that describes the data shortest.
+
+        That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows. Of a table at
+        most 1,000 count, and R^2 is over all of them: an exact equation is never passed over, nor one better by more
+        than its size. Of a recording, whose rows are neighbours, at most 200 count, and only entries within 0.01 of the
+        best R^2 are looked at: a node or a buffer more must lower the error by 3 %, down to 1e-9, which is exact.
+
+        Args:
+            max_complexity, max_state_cost: Only entries up to these are looked at.
+            tolerance: In units of R^2: take the smallest entry within it of the best one instead.
+
+        Raises:
+            DistillationError: no entry is small enough.
+        """
+        allowed = within_limits(self.entries, max_complexity, max_state_cost)
+        if tolerance is not None:
+            return smallest(close(allowed, tolerance))
+        near = allowed if self.reach is None else close(allowed, self.reach)
+        return shortest_description(near, Evidence.of(self.provenance, self.counted_rows))
+
+    def table(self, chosen: R | None = None) -> Table:
+        """For printing with rich: one line an entry, the chosen one marked: by default what `choose` gives."""
+        from rich.table import Table
+
+        marked = chosen or (self.choose() if self.entries else None)
+        table = Table("", "R² held out", "nodes", "state", "stage", str(self.provenance.get("target", "update")))
+        for entry in self.entries:
+            cells = (_r2(entry.error), str(entry.complexity), str(entry.state_cost), entry.stage, entry.equation)
+            table.add_row("*" if entry is marked else "", *cells)
+        return table
+
+    @classmethod
+    @abstractmethod
+    def row(cls, entry: R) -> dict[str, Any]:
+        """An entry as it is written."""
+
+    @classmethod
+    @abstractmethod
+    def from_document(cls, document: Any) -> Self:
+        """A file's content, parsed as JSON, but not checked.
+
+        Raises:
+            Malformed, ClosedFormError: it is not such a file.
+        """
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back to an equal front."""
+        rows = [self.row(entry) for entry in self.entries]
+        document = {"format": self.format, "provenance": finite(dict(self.provenance)), "entries": rows}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            CheckpointError: not such a file of this version, or malformed.
+        """
+        try:
+            return cls.from_document(parse_json(text))
+        except (ClosedFormError, Malformed) as error:
+            raise CheckpointError(f"not a {cls.what}, or damaged: {error}") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, atomically.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        write_text(Path(path), self.to_json())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, too large or damaged.
+        """
+        return cls.from_json(read_text(Path(path), what=cls.what, limit=MAX_BYTES))
+
+
+def _r2(error: float) -> str:
+    """R^2 as text; what is nearly exact says how nearly."""
+    return f"1 - {error:.0e}" if 0 < error < 5e-5 else f"{1 - error:.4f}"
 
 
 def shortest_description(entries: Sequence[R], evidence: Evidence) -> R:

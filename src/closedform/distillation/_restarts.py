@@ -12,13 +12,13 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from closedform.distillation._config import DistillConfig, OnProgress, Progress
+from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import non_dominated
 from closedform.distillation._hall import HallOfFame
 from closedform.trajectories import Trajectories
@@ -31,7 +31,7 @@ def restarted(
     trajectories: Trajectories,
     backend: str,
     config: DistillConfig,
-    on_progress: OnProgress | None,
+    told: Callable[[int, int, Mapping[str, Any]], None],
     name: str | None,
 ) -> HallOfFame:
     """Distil ``config.restarts`` times, with the seeds ``config.seed``, ``config.seed + 1``, ...
@@ -39,7 +39,7 @@ def restarted(
     Args:
         distill: The function that distils once.
         trajectories, backend, config, name: As it takes them.
-        on_progress: Called when a run ends, in the order of the seeds, with the best equation so far.
+        told: Called when a run ends, in the order of the seeds, with the runs done and the best equation so far.
 
     Returns:
         One hall of fame; it depends on the seeds alone, not on the number of processes.
@@ -63,10 +63,15 @@ def restarted(
         jobs = (joblib.delayed(_run)(_Job(distill, trajectories, backend, run, name, stop)) for run in runs)
         for hall in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
             halls.append(hall)
-            if on_progress is not None and (found := merged(halls)).entries:
-                stage = f"restart {len(halls)} of {config.restarts}"
-                seconds = time.monotonic() - start
-                on_progress(Progress(stage, 0, seconds, found.best.train_error, found.best.equation))
+            if (found := merged(halls)).entries:
+                record = {
+                    "stage": f"restart {len(halls)} of {config.restarts}",
+                    "generation": len(halls) * config.generations,
+                    "seconds": time.monotonic() - start,
+                    "error": found.best.train_error,
+                    "equation": found.best.equation,
+                }
+                told(len(halls), config.restarts, record)
     hall = merged(halls)
     further = {
         "restarts": len(halls),
@@ -81,7 +86,8 @@ def merged(halls: list[HallOfFame]) -> HallOfFame:
     notes = dict.fromkeys(note for hall in halls for note in hall.provenance.get("notes", ()))
     exact = halls[0].provenance["exact"]
     entries = non_dominated((entry for hall in halls for entry in hall.entries), exact)
-    return HallOfFame(entries, {**halls[0].provenance, "notes": list(notes)})
+    interrupted = any(hall.interrupted for hall in halls)
+    return HallOfFame(entries, {**halls[0].provenance, "notes": list(notes), "interrupted": interrupted})
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,11 @@ def _run(job: _Job) -> HallOfFame:
     if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts the whole group; the file tells us
 
-    def look(_: Progress) -> None:
+    def look(*_: object) -> None:
         if job.stop.exists():
             raise KeyboardInterrupt
 
-    return job.distill(job.trajectories, job.backend, job.config, on_progress=look, name=job.name)
+    return job.distill(job.trajectories, job.backend, job.config, look, job.name)
 
 
 @contextmanager

@@ -138,14 +138,7 @@ def read_recording(work: Work) -> Trajectories:
 
 def distil(work: Work, recording: Trajectories) -> HallOfFame:
     """Distil the recording into a hall of fame."""
-    generations = work.config.distill.generations
-    hall = distill(
-        recording,
-        config=work.config.distill,
-        on_progress=lambda at: work.listener.progress(
-            at.generation, generations, f"{at.stage}: R^2 {1 - at.best_error:.4f}"
-        ),
-    )
+    hall = distill(recording, config=work.config.distill, progress=work.listener.progress)
     hall.save(work.folder / HALL)
     best = hall.choose()
     work.listener.result(

@@ -19,7 +19,7 @@ import numpy as np
 from closedform.distillation._config import DistillConfig
 from closedform.distillation.engines._base import Found, unscaled
 from closedform.distillation.engines._operon_trees import SYMBOLS, read_tree
-from closedform.errors import DistillationError
+from closedform.errors import DistillationError, OptionError
 from closedform.lang import Number, Symbol, apply
 
 CHUNK = 5
@@ -41,7 +41,7 @@ class OperonBackend:
     name: str = field(default="operon", init=False)
 
     def check(self, config: DistillConfig) -> None:
-        """Raise DistillationError if pyoperon is not installed, or lacks one of the operators."""
+        """Raise OptionError if pyoperon is not installed, DistillationError if it lacks one of the operators."""
         _engine()
         _symbols(config.operators, {})
 
@@ -57,7 +57,8 @@ class OperonBackend:
             deadline: ``time.monotonic()`` past which no chunk is begun.
 
         Raises:
-            DistillationError: pyoperon is not installed, or lacks one of the operators.
+            OptionError: pyoperon is not installed.
+            DistillationError: it lacks one of the operators.
         """
         symbols = _symbols(config.operators, columns)
         regressor = _engine()(**_settings(config, symbols))
@@ -95,7 +96,7 @@ def _engine() -> Any:
     try:
         from pyoperon.sklearn import SymbolicRegressor
     except ImportError:
-        raise DistillationError("the operon back end needs pyoperon; install it with: pip install pyoperon") from None
+        raise OptionError("the operon back end needs pyoperon; install it with: pip install pyoperon") from None
     return SymbolicRegressor
 
 
