@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from html import escape
 
+from markupsafe import Markup
+
 from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity
 from closedform.rules import Rule
 
@@ -19,7 +21,7 @@ _ACCENTS = {"hat": "^", "tilde": "~", "bar": "¯", "dot": "˙"}
 _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(1, 6)
 _LINE = 40
 """Nodes of an expression above which a sum is broken over lines."""
-Markup = tuple[str, int]
+Shown = tuple[str, int]
 
 
 def rule_mathml(rule: Rule, digits: int = 4) -> str:
@@ -64,9 +66,9 @@ def _negated(expr: Expr) -> Expr | None:
     return None
 
 
-def symbol_mathml(name: str) -> str:
+def symbol_mathml(name: str) -> Markup:
     """A name on its own, for running text and tables."""
-    return f"<math>{_symbol(name)}</math>"
+    return Markup(f"<math>{_symbol(name)}</math>")
 
 
 _THIN = '<mspace width="0.17em"/>'
@@ -146,7 +148,7 @@ def _time(time: str) -> str:
     return f"<mi>{letter}</mi>" + (f"<mo>−</mo><mn>{steps}</mn>" if minus else "")
 
 
-def _number(value: float, digits: int) -> Markup:
+def _number(value: float, digits: int) -> Shown:
     mantissa, _, exponent = f"{abs(value):.{digits}g}".partition("e")
     shown, precedence = f"<mn>{mantissa}</mn>", _ATOM
     if exponent:
@@ -166,7 +168,7 @@ class _Printer:
     def __init__(self, times: Mapping[str, str], digits: int) -> None:
         self.times, self.digits = times, digits
 
-    def text(self, expr: Expr) -> Markup:
+    def text(self, expr: Expr) -> Shown:
         """Markup of a node and how tightly it binds."""
         if isinstance(expr, Number):
             return _number(expr.value, self.digits)
@@ -177,48 +179,48 @@ class _Printer:
         notation = _NOTATIONS.get(expr.op)
         return notation(self, *expr.args) if notation else self.call(expr.op, *expr.args)
 
-    def call(self, op: str, *args: Expr) -> Markup:
+    def call(self, op: str, *args: Expr) -> Shown:
         inside = "<mo>,</mo>".join(self.text(arg)[0] for arg in args)
         return f"<mrow><mi>{escape(op)}</mi><mo>&#x2061;</mo>{_fenced(inside)}</mrow>", _ATOM
 
-    def add(self, x: Expr, y: Expr) -> Markup:
+    def add(self, x: Expr, y: Expr) -> Shown:
         return f"{self.wrapped(x, _SUM)}<mo>+</mo>{self.wrapped(y, _SUM, signed=False)}", _SUM
 
-    def sub(self, x: Expr, y: Expr) -> Markup:
+    def sub(self, x: Expr, y: Expr) -> Shown:
         return f"{self.wrapped(x, _SUM)}<mo>−</mo>{self.wrapped(y, _PRODUCT, signed=False)}", _SUM
 
-    def mul(self, x: Expr, y: Expr) -> Markup:
+    def mul(self, x: Expr, y: Expr) -> Shown:
         first, second = self.wrapped(x, _PRODUCT), self.wrapped(y, _PRODUCT, signed=False)
         joint = "<mo>⋅</mo>" if second.startswith("<mn>") else _THIN
         return f"{first}{joint}{second}", _PRODUCT
 
-    def div(self, x: Expr, y: Expr) -> Markup:
+    def div(self, x: Expr, y: Expr) -> Shown:
         if isinstance(x, Apply) and x.op == "neg":
             return f"<mrow><mo>−</mo>{self.div(x.args[0], y)[0]}</mrow>", _UNARY
         return f"<mfrac><mrow>{self.text(x)[0]}</mrow><mrow>{self.text(y)[0]}</mrow></mfrac>", _PRODUCT
 
-    def neg(self, x: Expr) -> Markup:
+    def neg(self, x: Expr) -> Shown:
         return f"<mrow><mo>−</mo>{self.wrapped(x, _PRODUCT)}</mrow>", _UNARY
 
-    def power(self, x: Expr, exponent: str) -> Markup:
+    def power(self, x: Expr, exponent: str) -> Shown:
         return f"<msup><mrow>{self.wrapped(x, _ATOM)}</mrow><mrow>{exponent}</mrow></msup>", _POWER
 
-    def pow(self, x: Expr, y: Expr) -> Markup:
+    def pow(self, x: Expr, y: Expr) -> Shown:
         return self.power(x, self.text(y)[0])
 
-    def greater(self, x: Expr, y: Expr) -> Markup:
+    def greater(self, x: Expr, y: Expr) -> Shown:
         return _fenced(f"{self.text(x)[0]}<mo>&gt;</mo>{self.text(y)[0]}", "[", "]"), _ATOM
 
-    def root(self, x: Expr) -> Markup:
+    def root(self, x: Expr) -> Shown:
         return f"<msqrt>{self.text(x)[0]}</msqrt>", _ATOM
 
-    def absolute(self, x: Expr) -> Markup:
+    def absolute(self, x: Expr) -> Shown:
         return _fenced(self.text(x)[0], "|", "|"), _ATOM
 
-    def root_of_absolute(self, x: Expr) -> Markup:
+    def root_of_absolute(self, x: Expr) -> Shown:
         return f"<msqrt>{self.absolute(x)[0]}</msqrt>", _ATOM
 
-    def norm(self, x: Expr) -> Markup:
+    def norm(self, x: Expr) -> Shown:
         return _fenced(self.text(x)[0], "‖", "‖"), _ATOM
 
     def wrapped(self, expr: Expr, at_least: int, signed: bool = True) -> str:
@@ -228,7 +230,7 @@ class _Printer:
         return f"<mrow>{shown}</mrow>" if precedence in (_SUM, _PRODUCT) and not shown.startswith("<mfrac>") else shown
 
 
-_NOTATIONS: dict[str, Callable[..., Markup]] = {
+_NOTATIONS: dict[str, Callable[..., Shown]] = {
     "add": _Printer.add,
     "sub": _Printer.sub,
     "mul": _Printer.mul,
