@@ -15,8 +15,9 @@ from closedform.evaluation._aggregates import (
     performance_profile,
 )
 from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
+from closedform.evaluation._entries import Difference, Entry, Protocol
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
+from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._execute import torch_threads
 from closedform.evaluation._headline import Headline, headline
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, percent_interval, rate

@@ -26,8 +26,9 @@ from closedform._version import __version__
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline
 from closedform.evaluation._contenders import CONSTANT, Optimizer, contenders
+from closedform.evaluation._entries import Difference, Entry, Protocol, best_baseline
 from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol, best_baseline
+from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._execute import Executor, Field, Progress, default_workers
 from closedform.evaluation._schedules import check_schedules
 from closedform.evaluation._statistics import (

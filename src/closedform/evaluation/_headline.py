@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation
+from closedform.evaluation._entries import Difference, Entry
+from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._numbers import interval, number, percent, percent_interval
 
 

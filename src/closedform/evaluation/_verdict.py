@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from closedform.evaluation._evaluation import Entry, Evaluation
+from closedform.evaluation._entries import Entry
+from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._statistics import paired_difference
 
 
