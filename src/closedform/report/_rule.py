@@ -13,7 +13,7 @@ from closedform.analysis import Response, ResponseCurves
 from closedform.evaluation import ABSENT, count, number, percent, rate
 from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
 from closedform.learned_optimizers import lift_literals
-from closedform.report._equations import rule_mathml, symbol_mathml, tidy_signs
+from closedform.report._equations import rule_mathml, symbol_html, tidy_signs
 from closedform.report._page import Block, Code, Column, Equations, Figure, Folded, Row, Table, Text
 from closedform.report._plots import MANY, HallPoint, Panel, Series, hall_of_fame, responses, training_curve
 from closedform.rules import Rule
@@ -164,12 +164,12 @@ def constants(rule: Rule, before: Rule | None) -> list[Block]:
     after = {**live, "eta": rule.lr}
     rows: list[Row]
     if before is None:
-        rows = [("", [symbol_mathml(name), _constant(value)]) for name, value in after.items()]
+        rows = [("", [symbol_html(name), _constant(value)]) for name, value in after.items()]
         return [Table([Column("constant", ""), Column("value")], rows)]
     old = {**before.constants, "eta": before.lr}
     columns = [Column("constant", ""), Column("distilled"), Column("tuned"), Column("change")]
     rows = [
-        ("", [symbol_mathml(name), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
+        ("", [symbol_html(name), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
         for name, value in after.items()
     ]
     return [Table(columns, rows, "Constants before and after meta-tuning; η is the rule's own learning rate.")]
