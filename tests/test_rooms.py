@@ -1,10 +1,12 @@
-"""The plan of the house: what is private to a package is imported inside it alone, and the pages show the real tree."""
+"""The plan of the house: what is private to a package is imported inside it alone, and the pages show the real tree;
+no modules import each other in a circle."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,38 @@ def test_a_trespass_is_seen() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_nothing_private_is_imported_from_another_package(path: Path) -> None:
     assert trespasses(path.relative_to(SOURCE).parent.parts, path.read_text(encoding="utf-8")) == []
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def circle(texts: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, wherever in their text and for whatever; empty if there is none.
+
+    Args:
+        texts: Name of a module -> its source.
+    """
+    imports: dict[str, set[str]] = {}
+    for module, text in texts.items():
+        nearest = (name if name in texts else name.rpartition(".")[0] for name in imported(text))
+        imports[module] = {name for name in nearest if name in texts}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_a_circle_is_seen() -> None:
+    inside = "def f():\n    from a.c import x"
+    assert set(circle({"a.b": inside, "a.c": "from a import d", "a.d": "import a.b"})) == {"a.b", "a.c", "a.d"}
+    assert circle({"a.b": inside, "a.c": "if TYPE_CHECKING:\n    from a.b import T"}) != []
+    assert circle({"a.b": inside, "a.c": "from a import d", "a.d": "import os"}) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circle({module_name(path): path.read_text(encoding="utf-8") for path in FILES}) == []
 
 
 def rooms() -> set[str]:

@@ -12,8 +12,8 @@ from torch.optim import lr_scheduler
 
 from closedform import errors
 from closedform.evaluation import SCHEDULES, Baseline, Evaluation, EvaluationOptions, evaluate
+from closedform.evaluation._baselines import warm_up_steps
 from closedform.evaluation._contenders import OptimizerRun
-from closedform.evaluation._schedules import warm_up_steps
 from closedform.rules import Rule, load_rule
 
 SERIAL = EvaluationOptions(workers=1, tuning_seeds=2, tail=3, resamples=99)

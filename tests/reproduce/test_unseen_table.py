@@ -24,7 +24,7 @@ from closedform.evaluation import (
 from closedform.reproduce import REPRODUCTIONS, HorizonRow, UnseenResult, UnseenRow, unseen
 from closedform.reproduce._entrants import OTHERS, REFERENCE, RULE, SINGLE, THREE, chosen, of_rule
 from closedform.reproduce._unseen import Plan, best_single_rate, check_reference
-from closedform.reproduce._unseen_result import against, verdicts
+from closedform.reproduce._unseen_numbers import against, verdicts
 from closedform.rules import Rule, library_names, load_rule
 
 

@@ -14,19 +14,25 @@ from closedform.evaluation._aggregates import (
     of_tasks,
     performance_profile,
 )
-from closedform.evaluation._baselines import BASELINES, DEFAULT_BASELINES, Baseline, log_grid
+from closedform.evaluation._baselines import (
+    BASELINES,
+    DEFAULT_BASELINES,
+    SCHEDULES,
+    Baseline,
+    check_schedules,
+    log_grid,
+)
+from closedform.evaluation._entries import Difference, Entry, Protocol
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol
-from closedform.evaluation._execute import torch_threads
-from closedform.evaluation._headline import Headline, headline
+from closedform.evaluation._evaluation import Evaluation
+from closedform.evaluation._headline import Headline, Verdict, headline, verdict
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, percent_interval, rate
-from closedform.evaluation._schedules import SCHEDULES, check_schedules
+from closedform.evaluation._runs import torch_threads
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
 from closedform.evaluation._steps_to_target import Attempt, StepsToTarget, first_reached, smoothed_end, steps_to_target
 from closedform.evaluation._table import schedule, trials
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.evaluation._tuning import Tuning
-from closedform.evaluation._verdict import Verdict, verdict
 
 __all__ = [
     "ABSENT",

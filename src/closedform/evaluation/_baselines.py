@@ -2,21 +2,80 @@
 
 Grids are log-spaced with three values a decade, over four decades around what each rule needs; where the best value
 lies at an edge the grid is extended (`closedform.evaluation.evaluate`), so a grid only says where the search starts.
+
+A schedule multiplies the learning rate before every update, as torch's schedulers do. `cosine` is torch's `LinearLR`
+for the warm-up and then its `CosineAnnealingLR`; the last update still moves, zero would come right after it.
+
+References:
+    I. Loshchilov, F. Hutter, "SGDR: Stochastic gradient descent with warm restarts", ICLR 2017, equation 5.
+    A. Defazio et al., "Optimal linear decay learning rate schedules and further refinements", 2023.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from closedform._names import lookup
 from closedform._options import check_count, check_number, check_positive
 from closedform.errors import OptionError
-from closedform.evaluation._schedules import check_schedules
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.rules import Rule, load_rule
+
+WARM_UP = 0.05
+"""Share of the steps over which a learning rate rises to its full size."""
+
+Schedule = Callable[[int, int], float]
+"""Takes the updates made so far and those there will be; gives the factor of the next."""
+
+
+def _constant(done: int, steps: int) -> float:
+    return 1.0
+
+
+def _warm_up(done: int, steps: int) -> float:
+    rising = warm_up_steps(steps)
+    return min(1.0, (done + 1) / rising) if rising else 1.0
+
+
+def _cosine(done: int, steps: int) -> float:
+    return _warm_up(done, steps) * 0.5 * (1 + math.cos(math.pi * _progress(done, steps)))
+
+
+def _linear(done: int, steps: int) -> float:
+    return _warm_up(done, steps) * (1 - _progress(done, steps))
+
+
+def _progress(done: int, steps: int) -> float:
+    """Share of the steps after the warm-up that are done."""
+    rising = warm_up_steps(steps)
+    return max(0, done - rising) / (steps - rising)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": _constant,
+    "warm-up": _warm_up,
+    "cosine": _cosine,
+    "linear": _linear,
+}
+"""By name: constant; warm-up, then constant; warm-up, then cosine to zero; warm-up, then linear to zero."""
+
+
+def warm_up_steps(steps: int) -> int:
+    """Updates over which the learning rate rises."""
+    return round(WARM_UP * steps)
+
+
+def check_schedules(names: Sequence[str]) -> None:
+    """Raise UnknownNameError or OptionError unless ``names`` are schedules to try, each once."""
+    for name in names:
+        lookup("schedule", name, SCHEDULES)
+    if not names or len(set(names)) < len(names):
+        raise OptionError(f"schedules must be one or more different names of {', '.join(SCHEDULES)}, not {names!r}")
 
 
 def log_grid(low: int, high: int, per_decade: int = 3) -> tuple[float, ...]:

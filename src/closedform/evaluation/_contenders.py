@@ -17,8 +17,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 
 from closedform.errors import OptionError
-from closedform.evaluation._baselines import BASELINES, Baseline
-from closedform.evaluation._schedules import SCHEDULES
+from closedform.evaluation._baselines import BASELINES, SCHEDULES, Baseline
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.learned_optimizers import LearnedOptimizer, fresh_state, load_optimizer
 from closedform.optim import RuleOptimizer

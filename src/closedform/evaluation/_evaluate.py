@@ -24,12 +24,12 @@ import torch
 from closedform._options import check_count, check_seed, check_share
 from closedform._version import __version__
 from closedform.errors import OptionError
-from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline
+from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline, check_schedules
 from closedform.evaluation._contenders import CONSTANT, Optimizer, contenders
+from closedform.evaluation._entries import Difference, Entry, Protocol, best_baseline
 from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation, Protocol, best_baseline
-from closedform.evaluation._execute import Executor, Field, Progress, default_workers
-from closedform.evaluation._schedules import check_schedules
+from closedform.evaluation._evaluation import Evaluation
+from closedform.evaluation._runs import Executor, Field, Progress, RunStore, default_workers
 from closedform.evaluation._statistics import (
     CONFIDENCE,
     RESAMPLES,
@@ -38,7 +38,6 @@ from closedform.evaluation._statistics import (
     summarize,
     summarize_curves,
 )
-from closedform.evaluation._store import RunStore
 from closedform.evaluation._tuning import Search, Tuning, best_of, tune
 from closedform.tasks import Task
 from closedform.tasks import get as get_task

@@ -1,11 +1,16 @@
-"""The result in a sentence, made from the numbers: it says so when a rule does not beat the baselines."""
+"""What the numbers say: the result in a sentence, and which tuned baselines an optimizer beats, one by one.
+
+Sentences are made from the numbers: they say so when a rule does not beat the baselines.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from closedform.evaluation._evaluation import Difference, Entry, Evaluation
+from closedform.evaluation._entries import Difference, Entry
+from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._numbers import interval, number, percent, percent_interval
+from closedform.evaluation._statistics import paired_difference
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ def _sentence(evaluation: Evaluation, entry: Entry) -> Headline:
     if best.final_loss.mean is None:
         return Headline(f"{start}; every tuned baseline diverged with all seeds.", False)
     other = f"the best tuned baseline ({best.label}, {interval(best.final_loss)})"
-    verdict, won = _verdict(entry.difference, other)
+    told, won = _against(entry.difference, other)
     if found.diverged:
-        verdict, won = f"{verdict} But it diverged with {found.diverged} of {seeds}.", False
-    return Headline(f"{start}, {verdict}{_accuracy(entry, best)}", won)
+        told, won = f"{told} But it diverged with {found.diverged} of {seeds}.", False
+    return Headline(f"{start}, {told}{_accuracy(entry, best)}", won)
 
 
-def _verdict(difference: Difference, other: str) -> tuple[str, bool]:
+def _against(difference: Difference, other: str) -> tuple[str, bool]:
     loss = difference.loss
     size = _size(difference.relative, other)
     if loss.low is None or loss.high is None:
@@ -61,10 +66,7 @@ def _verdict(difference: Difference, other: str) -> tuple[str, bool]:
     if loss.high < 0:
         return f"{size}: it beats every tuned baseline (difference {paired}).", True
     if loss.low > 0:
-        return (
-            f"{size}: it does not beat the baselines (difference {paired}).",
-            False,
-        )
+        return f"{size}: it does not beat the baselines (difference {paired}).", False
     return f"{size}: the difference, {paired}, cannot be told from chance.", False
 
 
@@ -81,3 +83,43 @@ def _accuracy(entry: Entry, best: Entry) -> str:
     if ours is None or theirs is None:
         return ""
     return f" Test accuracy is {percent_interval(ours)}, that of {best.label} {percent_interval(theirs)}."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an optimizer does against the baselines on one task.
+
+    Attributes:
+        beaten: Labels of those whose final loss it is below, seed by seed, beyond the interval; or that diverged.
+        unbeaten: The others.
+    """
+
+    beaten: tuple[str, ...]
+    unbeaten: tuple[str, ...]
+
+    @property
+    def won(self) -> bool:
+        """Whether it beats all of them, and there are some."""
+        return bool(self.beaten) and not self.unbeaten
+
+
+def verdict(evaluation: Evaluation, task: str, name: str) -> Verdict:
+    """Compare an optimizer with each baseline of a task.
+
+    Raises:
+        UnknownNameError: it was not evaluated on that task.
+    """
+    entry = evaluation.get(task, name)
+    others = [other for other in evaluation.on(task) if other.kind == "baseline" and other.name != name]
+    beaten = [_beats(entry, other, evaluation.protocol.confidence) for other in others]
+    pairs = list(zip(others, beaten, strict=True))
+    return Verdict(*(tuple(other.label for other, beats in pairs if beats is side) for side in (True, False)))
+
+
+def _beats(entry: Entry, other: Entry, confidence: float) -> bool:
+    if entry.final_loss.diverged:
+        return False
+    if other.final_loss.mean is None:
+        return True
+    loss = paired_difference(entry.final_loss.values, other.final_loss.values, confidence=confidence)
+    return loss.high is not None and loss.high < 0

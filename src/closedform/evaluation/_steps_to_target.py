@@ -20,7 +20,7 @@ from typing import TypeAlias
 from closedform.errors import OptionError
 from closedform.evaluation._contenders import Optimizer
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
-from closedform.evaluation._execute import Progress
+from closedform.evaluation._runs import Progress
 from closedform.evaluation._statistics import Curve, Summary, finite
 from closedform.tasks import Task
 

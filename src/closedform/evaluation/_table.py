@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from rich.table import Table
 
-from closedform.evaluation._evaluation import Entry, Evaluation
+from closedform.evaluation._entries import Entry, Protocol
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, rate
 
 _HEADINGS = (
@@ -22,25 +22,23 @@ _HEADINGS = (
 )
 
 
-def tables(evaluation: Evaluation) -> Iterator[Table]:
-    """One table a task; the best final loss is bold."""
-    for task in evaluation.tasks:
-        entries = sorted(evaluation.on(task), key=lambda entry: entry.final_loss.rank)
-        protocol = evaluation.protocol
-        table = Table(
-            title=f"{task}: {entries[0].steps} steps, {protocol.seeds} seeds",
-            caption=f"final loss: mean minibatch training loss of the last {protocol.tail} steps, with its "
-            f"{percent(protocol.confidence, 0)} interval; * = tuned here by that many trials, "
-            f"{protocol.tuning_seeds} runs each",
-            title_justify="left",
-            caption_justify="left",
-        )
-        table.add_column("optimizer")
-        for heading in _HEADINGS:
-            table.add_column(heading, justify="right")
-        for entry in entries:
-            table.add_row(*_cells(entry), style="bold" if entry is entries[0] else "")
-        yield table
+def task_table(entries: Sequence[Entry], protocol: Protocol) -> Table:
+    """All optimizers on one task; the best final loss is bold."""
+    ranked = sorted(entries, key=lambda entry: entry.final_loss.rank)
+    table = Table(
+        title=f"{ranked[0].task}: {ranked[0].steps} steps, {protocol.seeds} seeds",
+        caption=f"final loss: mean minibatch training loss of the last {protocol.tail} steps, with its "
+        f"{percent(protocol.confidence, 0)} interval; * = tuned here by that many trials, "
+        f"{protocol.tuning_seeds} runs each",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("optimizer")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right")
+    for entry in ranked:
+        table.add_row(*_cells(entry), style="bold" if entry is ranked[0] else "")
+    return table
 
 
 def _cells(entry: Entry) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from closedform.export._header import display_name, meanings, provenance_lines
 from closedform.export._target import Exporter
-from closedform.lang import latex, number_latex, symbol_latex
+from closedform.lang import equation_latex, equations, latex, number_latex, symbol_latex
 from closedform.rules import Rule
 
 DIGITS = 6
@@ -34,7 +34,7 @@ def write_latex(rule: Rule) -> str:
         rf"\textbf{{{text_latex(display_name(rule))}}}",
         r"\par\medskip",
         r"$\begin{aligned}",
-        " \\\\\n".join(equations(rule)),
+        " \\\\\n".join(aligned(rule)),
         r"\end{aligned}$",
         r"\par\medskip",
         *table(rule),
@@ -51,17 +51,13 @@ def text_latex(text: str) -> str:
     return "".join(_SPECIAL.get(char, char) for char in shown)
 
 
-def equations(rule: Rule) -> list[str]:
+def aligned(rule: Rule) -> list[str]:
     """One line a recurrence and named value, then the update."""
-    program = rule.program.merged
-    now = dict.fromkeys(["g", *program.state, *program.where], "t") | {"w": "t-1"}
-    before = now | dict.fromkeys(program.state, "t-1")
-    first = {"g": "1", "w": "0"}
+    lines = equations(rule.program.merged)
+    (update,) = lines["outputs"]
     return [
-        *(f"{symbol_latex(name, '0')} &= {latex(expr, first, DIGITS)}" for name, expr in program.init.items()),
-        *(_equation(name, latex(expr, before, DIGITS)) for name, expr in program.state.items()),
-        *(_equation(name, latex(expr, now, DIGITS)) for name, expr in program.where.items()),
-        rf"\Delta w_{{t}} &= {latex(program.outputs['update'], now, DIGITS)}",
+        *(equation_latex(line, DIGITS) for section in ("init", "state", "where") for line in lines[section]),
+        rf"\Delta w_{{t}} &= {latex(update.expr, update.times, DIGITS)}",
         rf"w_{{t}} &= w_{{t-1}} + {_rate(rule)} \, \Delta w_{{t}}",
     ]
 
@@ -77,10 +73,6 @@ def table(rule: Rule) -> list[str]:
         r"\end{tabular}",
         r"\par\medskip",
     ]
-
-
-def _equation(name: str, value: str) -> str:
-    return f"{symbol_latex(name, 't')} &= {value}"
 
 
 def _rate(rule: Rule) -> str:

@@ -43,7 +43,8 @@ from closedform.lang._interpreter import (
     reduce_whole,
     step,
 )
-from closedform.lang._latex import latex, number_latex, symbol_latex
+from closedform.lang._latex import equation_latex, latex, number_latex, symbol_latex
+from closedform.lang._mathml import mathml, symbol_mathml
 from closedform.lang._matrices import matrix_shape, newton_schulz
 from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
@@ -51,6 +52,7 @@ from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of, result_kind
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
+from closedform.lang._typeset import Equation, equations
 
 __all__ = [
     "FUNCTIONS",
@@ -63,6 +65,7 @@ __all__ = [
     "SHAPE_INPUTS",
     "Apply",
     "Degree",
+    "Equation",
     "Expr",
     "Kind",
     "Lag",
@@ -79,6 +82,8 @@ __all__ = [
     "complexity",
     "degrees",
     "derivative",
+    "equation_latex",
+    "equations",
     "evaluate",
     "folded",
     "from_sympy",
@@ -89,6 +94,7 @@ __all__ = [
     "kind_of",
     "lags",
     "latex",
+    "mathml",
     "matrix_shape",
     "memory_kinds",
     "memory_shape",
@@ -109,6 +115,7 @@ __all__ = [
     "step",
     "substitute",
     "symbol_latex",
+    "symbol_mathml",
     "to_sympy",
     "to_text",
     "transform",

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closedform._files import write_text
 from closedform.analysis import ResponseCurves
 from closedform.evaluation import Evaluation, duration
-from closedform.report._html import Column, Raw, details, element, paragraph, table
+from closedform.report._page import Block, Code, Column, Folded, Row, Section, Table, Text, page_html
 from closedform.report._results import comparison, headlines, learning_rates
 from closedform.report._rule import Records, equation, evolution, hall, response, training
 from closedform.report._tasks import all_tasks
@@ -94,67 +92,55 @@ def write_report(path: str | Path, data: ReportData) -> Path:
 
 def report_html(data: ReportData) -> str:
     """The report's text."""
-    sections = _sections(data)
-    links = "".join(element("a", title, href=f"#{name}") for name, title, _ in sections)
-    head = element("h1", data.title) + (paragraph(data.lead) if data.lead else "")
+    head: list[Block] = [Text(data.lead)] if data.lead else []
     if data.evaluation is not None:
         head += headlines(data.evaluation, data.subject)
-    nav = element("nav", Raw(links), aria_label="Sections") if sections else ""
-    body = "".join(
-        element("section", Raw(element("h2", title) + content), id=name) for name, title, content in sections
-    )
-    style = resources.files("closedform.report").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(data.title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<header>{head}{nav}</header>\n<main>{body}</main>\n</body>\n</html>\n"
-    )
+    return page_html(data.title, head, _sections(data))
 
 
-def _sections(data: ReportData) -> list[tuple[str, str, str]]:
-    """Name, title and content of every section that there is something to say in."""
-    found: list[tuple[str, str, str]] = []
+def _sections(data: ReportData) -> list[Section]:
+    """Every section that there is something to say in."""
+    found: list[Section] = []
     if data.meta_training is not None:
         content = training(data.meta_training, "Meta-training", "meta-training")
-        found.append(("meta-training", "Learning the network", content))
+        found.append(Section("meta-training", "Learning the network", content))
     if data.hall is not None:
-        found.append(("hall-of-fame", "Equations found", hall(data.hall, data.chosen)))
+        found.append(Section("hall-of-fame", "Equations found", hall(data.hall, data.chosen)))
     if data.meta_tuning is not None:
         content = training(data.meta_tuning, "Meta-tuning", "meta-tuning")
-        found.append(("meta-tuning", "Tuning its constants", content))
+        found.append(Section("meta-tuning", "Tuning its constants", content))
     if data.evolution is not None:
-        found.append(("evolution", "Tuning its constants by whole episodes", evolution(data.evolution)))
+        found.append(Section("evolution", "Tuning its constants by whole episodes", evolution(data.evolution)))
     if data.rule is not None:
-        found.append(("equation", "The equation", equation(data.rule, data.before)))
+        found.append(Section("equation", "The equation", equation(data.rule, data.before)))
     if data.responses is not None:
-        found.append(("responses", "Equation against network", response(data.responses)))
+        found.append(Section("responses", "Equation against network", response(data.responses)))
     if data.evaluation is not None:
-        found.append(("comparison", "Against tuned optimizers", comparison(data.evaluation)))
+        found.append(Section("comparison", "Against tuned optimizers", comparison(data.evaluation)))
         together = all_tasks(data.evaluation)
         if together:
-            found.append(("all-tasks", "All tasks together", together))
+            found.append(Section("all-tasks", "All tasks together", together))
         if any(entry.tuning for entry in data.evaluation.entries):
-            found.append(("learning-rates", "How the baselines were tuned", learning_rates(data.evaluation)))
+            found.append(Section("learning-rates", "How the baselines were tuned", learning_rates(data.evaluation)))
     if data.run is not None:
-        found.append(("run", "What was run", _run(data.run)))
+        found.append(Section("run", "What was run", _run(data.run)))
     return found
 
 
-def _run(run: RunInfo) -> str:
-    parts = [paragraph(run.machine)] if run.machine else []
+def _run(run: RunInfo) -> list[Block]:
+    blocks: list[Block] = [Text(run.machine)] if run.machine else []
     if run.command:
-        parts.append(element("pre", Raw(element("code", run.command))))
+        blocks.append(Code(run.command))
     if run.stages:
         total = sum(run.stages.values())
-        rows = [("", [stage, duration(seconds)]) for stage, seconds in run.stages.items()]
+        rows: list[Row] = [("", [stage, duration(seconds)]) for stage, seconds in run.stages.items()]
         rows.append(("best", ["total", duration(total)]))
-        parts.append(table([Column("stage", ""), Column("wall-clock time")], rows))
+        blocks.append(Table([Column("stage", ""), Column("wall-clock time")], rows))
     facts = [("seed", name, str(seed)) for name, seed in run.seeds.items()]
     facts += [("version", name, version) for name, version in run.versions.items()]
     if facts:
         rows = [("", [f"{kind}: {name}", value]) for kind, name, value in facts]
-        parts.append(table([Column("what", ""), Column("value")], rows))
+        blocks.append(Table([Column("what", ""), Column("value")], rows))
     if run.config:
-        parts.append(details("Configuration", json.dumps(run.config, indent=2, default=str)))
-    return "".join(parts)
+        blocks.append(Folded("Configuration", [Code(json.dumps(run.config, indent=2, default=str))]))
+    return blocks

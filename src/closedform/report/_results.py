@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from closedform.evaluation import (
     ABSENT,
     Entry,
@@ -19,47 +21,46 @@ from closedform.evaluation import (
     schedule,
     trials,
 )
-from closedform.report._html import Cell, Column, Raw, element, figure, paragraph, table
+from closedform.report._page import Block, Box, Cell, Column, Figure, Heading, Table, Text
 from closedform.report._plots import final_losses, loss_curves, tuning_curves
 
 
-def headlines(evaluation: Evaluation, subject: str | None) -> str:
+def headlines(evaluation: Evaluation, subject: str | None) -> list[Block]:
     """The result in a sentence a task."""
     found = headline(evaluation, subject)
     if not found:
-        return ""
+        return []
     won = all(sentence.won for sentence in found)
-    text = "".join(paragraph(sentence.text) for sentence in found)
-    return element("div", Raw(text), "headline won" if won else "headline")
+    return [Box("headline won" if won else "headline", [Text(sentence.text) for sentence in found])]
 
 
-def comparison(evaluation: Evaluation) -> str:
+def comparison(evaluation: Evaluation) -> list[Block]:
     """Loss curves and table of every task."""
-    parts = [paragraph(_how(evaluation))]
+    blocks: list[Block] = [Text(_how(evaluation))]
     for number_, task in enumerate(evaluation.tasks):
         entries = evaluation.on(task)
         if len(evaluation.tasks) > 1:
-            parts.append(element("h3", task))
-        curves = figure(
+            blocks.append(Heading(task))
+        curves = Figure(
             loss_curves(entries, f"curves{number_}"),
             "Minibatch training loss, mean over seeds with its interval, logarithmic. Solid: learned; dashed: "
             "hand-designed, with the tuned learning rate in brackets.",
         )
-        dots = figure(final_losses(entries, f"final{number_}"), f"Final losses on {task} with intervals, best first.")
-        parts += [curves, dots, _table(entries, evaluation)]
-    return "".join(parts)
+        dots = Figure(final_losses(entries, f"final{number_}"), f"Final losses on {task} with intervals, best first.")
+        blocks += [curves, dots, _table(entries, evaluation)]
+    return blocks
 
 
-def learning_rates(evaluation: Evaluation) -> str:
+def learning_rates(evaluation: Evaluation) -> list[Block]:
     """What was tried for the baselines."""
-    parts = [paragraph(_budget(evaluation))]
+    blocks: list[Block] = [Text(_budget(evaluation))]
     for number_, task in enumerate(evaluation.tasks):
         entries = [entry for entry in evaluation.on(task) if entry.tuning]
         if not entries:
             continue
         caption = f"Final loss on {task} against learning rate; the ring marks the value chosen."
-        parts += [figure(tuning_curves(entries, f"tuning{number_}"), caption), _tuning_table(entries)]
-    return "".join(parts)
+        blocks += [Figure(tuning_curves(entries, f"tuning{number_}"), caption), _tuning_table(entries)]
+    return blocks
 
 
 def _how(evaluation: Evaluation) -> str:
@@ -73,7 +74,7 @@ def _how(evaluation: Evaluation) -> str:
     )
 
 
-def _table(entries: Sequence[Entry], evaluation: Evaluation) -> str:
+def _table(entries: Sequence[Entry], evaluation: Evaluation) -> Table:
     ranked = sorted(entries, key=lambda entry: entry.final_loss.rank)
     best = evaluation.best_baseline(ranked[0].task)
     metrics = dict.fromkeys(name for entry in ranked for name in entry.test if name != "loss")
@@ -97,7 +98,7 @@ def _table(entries: Sequence[Entry], evaluation: Evaluation) -> str:
         "without the gradient, taken while runs shared the machine; rules run through RuleOptimizer. * tuned here, "
         "by that many trials, each a learning rate under a schedule."
     )
-    return table(columns, rows, caption, "wide")
+    return Table(columns, rows, caption, "wide")
 
 
 def _cells(entry: Entry, metrics: Sequence[str]) -> list[Cell]:
@@ -123,7 +124,7 @@ def _stacked(text: str) -> Cell:
     mean, bracket, rest = text.partition(" [")
     if not bracket:
         return text
-    return Raw(element("span", mean) + element("small", f"[{rest}"))
+    return Markup("<span>{}</span><small>[{}</small>").format(mean, rest)
 
 
 def _budget(evaluation: Evaluation) -> str:
@@ -138,7 +139,7 @@ def _budget(evaluation: Evaluation) -> str:
     )
 
 
-def _tuning_table(entries: Sequence[Entry]) -> str:
+def _tuning_table(entries: Sequence[Entry]) -> Table:
     columns = [
         Column("baseline", ""),
         Column("learning rate"),
@@ -150,8 +151,7 @@ def _tuning_table(entries: Sequence[Entry]) -> str:
         Column("diverged"),
         Column("remark", ""),
     ]
-    rows = [("", _tuning_cells(entry)) for entry in entries]
-    return table(columns, rows)
+    return Table(columns, [("", _tuning_cells(entry)) for entry in entries])
 
 
 def _tuning_cells(entry: Entry) -> list[Cell]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
 
 from closedform.analysis import Response, ResponseCurves
 from closedform.evaluation import ABSENT, count, number, percent, rate
 from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
 from closedform.learned_optimizers import lift_literals
-from closedform.report._equations import rule_mathml, symbol_mathml, tidy_signs
-from closedform.report._html import Column, Raw, Row, details, element, figure, paragraph, table
+from closedform.report._equations import rule_mathml, symbol_html, tidy_signs
+from closedform.report._page import Block, Code, Column, Equations, Figure, Folded, Row, Table, Text
 from closedform.report._plots import MANY, HallPoint, Panel, Series, hall_of_fame, responses, training_curve
 from closedform.rules import Rule
 
@@ -29,14 +30,14 @@ Records = Sequence[Mapping[str, Any]]
 """Records of meta-training's ``metrics.jsonl``: ``step``, ``meta_loss``, ``validation``."""
 
 
-def training(records: Records, what: str, name: str) -> str:
+def training(records: Records, what: str, name: str) -> list[Block]:
     """A curve of meta-training or meta-tuning, with a sentence on its validation."""
     steps = [row for row in records if row.get("meta_loss") is not None]
     checks = [row for row in records if row.get("validation") is not None]
     train = Series("meta-loss of each window", [row["step"] for row in steps], [row["meta_loss"] for row in steps])
     found = Series("validation: final loss", [row["step"] for row in checks], [row["validation"] for row in checks])
     if not steps and not checks:
-        return paragraph("Nothing was recorded.", "note")
+        return [Text("Nothing was recorded.", "note")]
     caption = f"{what} took {number_of_steps(records)} meta-steps."
     if len(steps) > MANY:
         caption += (
@@ -48,13 +49,13 @@ def training(records: Records, what: str, name: str) -> str:
             " The validation (mean final loss over fixed episodes of the meta-training half) went from "
             f"{number(found.y[0])} to {number(best['validation'])} at meta-step {best['step']}, the one kept."
         )
-    return figure(training_curve(train, found, name, what), caption)
+    return [Figure(training_curve(train, found, name, what), caption)]
 
 
-def evolution(records: Records) -> str:
+def evolution(records: Records) -> list[Block]:
     """A curve of evolution's scores, generation by generation."""
     if not records:
-        return paragraph("Nothing was recorded.", "note")
+        return [Text("Nothing was recorded.", "note")]
     checks = [row for row in records if row.get("validation") is not None]
     score = Series("score of each generation's mean", *_columns(records, "generation", "score"))
     found = Series("score on fresh episodes", *_columns(checks, "generation", "validation"))
@@ -65,7 +66,7 @@ def evolution(records: Records) -> str:
     if checks:
         best = min(checks, key=lambda row: float(row["validation"]))
         caption += f" Kept is generation {best['generation']}, with {number(best['validation'])} on fresh episodes."
-    return figure(training_curve(score, found, "evolution", "Evolution", "generation"), caption)
+    return [Figure(training_curve(score, found, "evolution", "Evolution", "generation"), caption)]
 
 
 def _columns(records: Records, x: str, y: str) -> tuple[list[float], list[float]]:
@@ -77,7 +78,7 @@ def number_of_steps(records: Records) -> int:
     return max((int(row.get("step") or 0) for row in records), default=0)
 
 
-def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
+def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> list[Block]:
     """The hall of fame, plotted and as a table."""
     ordered = sorted(entries, key=lambda entry: entry.complexity)
     picked = [chosen is not None and entry.rule.program == chosen.program for entry in ordered]
@@ -85,7 +86,7 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
         HallPoint(entry.complexity, max(entry.error, _EXACT), entry.state_cost, here)
         for entry, here in zip(ordered, picked, strict=True)
     ]
-    plot = figure(
+    plot = Figure(
         hall_of_fame(points, "hall"),
         "Each dot is an equation found by symbolic regression. Lower is closer to the network on held-out episodes "
         "(an error of 0.1 means R² = 0.9), further left is simpler, and fewer buffers take less memory. Complexity "
@@ -100,16 +101,16 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> str:
         for entry, here in zip(ordered, picked, strict=True)
     ]
     if len(rows) <= _LONG_TABLE:
-        return plot + table(columns, rows, css="wide")
+        return [plot, Table(columns, rows, css="wide")]
     best = [entry.error < min((other.error for other in ordered[:k]), default=inf) for k, entry in enumerate(ordered)]
     short = [row for row, keep, here in zip(rows, best, picked, strict=True) if keep or here]
-    everything = element("summary", f"All {len(rows)} equations") + table(columns, rows, css="wide")
-    return plot + table(columns, short, css="wide") + element("details", Raw(everything))
+    everything = Folded(f"All {len(rows)} equations", [Table(columns, rows, css="wide")])
+    return [plot, Table(columns, short, css="wide"), everything]
 
 
-def _code(rule: Rule) -> Raw:
+def _code(rule: Rule) -> Markup:
     """The update as text whose numbers are not broken over lines."""
-    return Raw(re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', escape(shortened(rule))))
+    return Markup(re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', str(escape(shortened(rule)))))
 
 
 def shortened(rule: Rule, limit: int = 400) -> str:
@@ -120,19 +121,15 @@ def shortened(rule: Rule, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]} …"
 
 
-def equation(rule: Rule, before: Rule | None) -> str:
+def equation(rule: Rule, before: Rule | None) -> list[Block]:
     """The rule typeset, its constants before and after tuning, and its LaTeX."""
     shown = lift_literals(rule) if before is not None else rule
     facts = (
         f"{rule.complexity} nodes with all recurrences, {count(rule.state_cost)} buffers a parameter, learning rate "
         f"η = {rate(rule.lr, 4)}; g is the gradient, w the parameter, t the step."
     )
-    parts = [
-        paragraph(facts),
-        element("div", Raw(rule_mathml(shown)), "equation"),
-        _operators(rule),
-        constants(shown, before and lift_literals(before)),
-    ]
+    blocks: list[Block] = [Text(facts), Equations(rule_mathml(shown)), *_operators(rule)]
+    blocks += constants(shown, before and lift_literals(before))
     if shown.constants:
         filled = {name: _rounded(value) for name, value in shown.constants.items()}
         program = shown.program.live
@@ -142,10 +139,9 @@ def equation(rule: Rule, before: Rule | None) -> str:
             {name: substitute(expr, filled) for name, expr in program.where.items()},
             {"update": substitute(shown.update, filled)},
         )
-        whole = element("div", Raw(rule_mathml(Rule(rule.name, numeric, rule.lr), digits=7)), "equation")
-        parts.append(element("details", Raw(element("summary", "With its numbers put in") + whole)))
-    parts += [details("LaTeX", rule.latex()), details("Rule file", rule.to_json())]
-    return "".join(parts)
+        whole = rule_mathml(Rule(rule.name, numeric, rule.lr), digits=7)
+        blocks.append(Folded("With its numbers put in", [Equations(whole)]))
+    return [*blocks, Folded("LaTeX", [Code(rule.latex())]), Folded("Rule file", [Code(rule.to_json())])]
 
 
 def _rounded(value: float) -> float:
@@ -153,30 +149,30 @@ def _rounded(value: float) -> float:
     return 1 - float(f"{1 - value:.3g}") if 0.9 < value < 1 else float(f"{value:.4g}")
 
 
-def _operators(rule: Rule) -> str:
+def _operators(rule: Rule) -> list[Block]:
     """What the operators mean that have no notation of their own in mathematics."""
     used = {node.op for expr in rule.program.live.expressions() for node in walk(expr) if isinstance(node, Apply)}
     meanings = [f"{name}: {OPERATORS[name].meaning}" for name in sorted(used & _UNUSUAL)]
-    return paragraph("; ".join(meanings) + ".", "note") if meanings else ""
+    return [Text("; ".join(meanings) + ".", "note")] if meanings else []
 
 
-def constants(rule: Rule, before: Rule | None) -> str:
+def constants(rule: Rule, before: Rule | None) -> list[Block]:
     """Constants and learning rate, with their values before tuning if there was one."""
     live = rule.program.live.constants
     if not live and before is None:
-        return ""
+        return []
     after = {**live, "eta": rule.lr}
     rows: list[Row]
     if before is None:
-        rows = [("", [Raw(symbol_mathml(name)), _constant(value)]) for name, value in after.items()]
-        return table([Column("constant", ""), Column("value")], rows)
+        rows = [("", [symbol_html(name), _constant(value)]) for name, value in after.items()]
+        return [Table([Column("constant", ""), Column("value")], rows)]
     old = {**before.constants, "eta": before.lr}
     columns = [Column("constant", ""), Column("distilled"), Column("tuned"), Column("change")]
     rows = [
-        ("", [Raw(symbol_mathml(name)), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
+        ("", [symbol_html(name), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
         for name, value in after.items()
     ]
-    return table(columns, rows, "Constants before and after meta-tuning; η is the rule's own learning rate.")
+    return [Table(columns, rows, "Constants before and after meta-tuning; η is the rule's own learning rate.")]
 
 
 def _constant(value: float | None) -> str:
@@ -192,7 +188,7 @@ def _change(before: float | None, after: float) -> str:
     return ("+" if share > 0 else "") + percent(share)
 
 
-def response(curves: ResponseCurves) -> str:
+def response(curves: ResponseCurves) -> list[Block]:
     """Response curves of equation and network."""
     fits = "; ".join(f"{label} R² = {number(value)}" for label, value in curves.fidelity.items())
     caption = (
@@ -202,7 +198,7 @@ def response(curves: ResponseCurves) -> str:
         "root mean square, with the state that network and equation really have there. "
         f"Against the recorded updates: {fits}."
     )
-    return figure(responses([_panel(view) for view in curves.responses], "responses"), caption)
+    return [Figure(responses([_panel(view) for view in curves.responses], "responses"), caption)]
 
 
 def _panel(view: Response) -> Panel:

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+from closedform.report._page import stylesheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 def standalone(svg: str) -> str:
     """A plot of the page as a file of its own, in the page's light colours."""
-    css = (resources.files("closedform.report") / "report.css").read_text(encoding="utf-8")
+    css = stylesheet()
     light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", css[: css.index("@media")]))
     svg = re.sub(r"var\(--([\w-]+)\)", lambda match: light[match.group(1)], svg)
     opening, rest = svg.split(">", 1)

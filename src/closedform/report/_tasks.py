@@ -14,28 +14,28 @@ from closedform.evaluation import (
     number,
     trials,
 )
-from closedform.report._html import Cell, Column, figure, paragraph, table
+from closedform.report._page import Block, Cell, Column, Figure, Table, Text
 from closedform.report._profile import profile_plot
 
 
-def all_tasks(evaluation: Evaluation) -> str:
+def all_tasks(evaluation: Evaluation) -> list[Block]:
     """Profile and table; nothing where there is one task, or an optimizer did not take part in all."""
     tasks = evaluation.tasks
     names = list(dict.fromkeys(entry.name for entry in evaluation.entries))
     field = {name: [entry for entry in evaluation.entries if entry.name == name] for name in names}
     if len(tasks) < 2 or any(len(entries) < len(tasks) for entries in field.values()):
-        return ""
+        return []
     losses = {
         entries[0].label: [None if entry.final_loss.diverged else entry.final_loss.mean for entry in entries]
         for entries in field.values()
     }
     own = [entries[0].label for entries in field.values() if entries[0].kind != "baseline"]
     caption = "Share of tasks on which an optimizer ends within a factor of the best; higher is better."
-    parts = [figure(profile_plot(losses, own, "profile"), caption)]
+    blocks: list[Block] = [Figure(profile_plot(losses, own, "profile"), caption)]
     references = [entry for task in tasks if (entry := evaluation.best_baseline(task)) is not None]
     if len(references) == len(tasks) and all(_usable(entry) for entry in references):
-        parts += [paragraph(_HOW), table(_COLUMNS, [("", _cells(entries, references)) for entries in field.values()])]
-    return "".join(parts)
+        blocks += [Text(_HOW), Table(_COLUMNS, [("", _cells(entries, references)) for entries in field.values()])]
+    return blocks
 
 
 _HOW = (

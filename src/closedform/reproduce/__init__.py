@@ -14,7 +14,8 @@ from closedform.reproduce._replay import replayed
 from closedform.reproduce._sanity import SanityResult, SanityRow, sanity
 from closedform.reproduce._targets import TARGETS, Target
 from closedform.reproduce._unseen import unseen
-from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow
+from closedform.reproduce._unseen_numbers import HorizonRow, UnseenRow
+from closedform.reproduce._unseen_result import UnseenResult
 
 REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {
     "numerical": numerical,

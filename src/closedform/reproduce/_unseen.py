@@ -38,7 +38,8 @@ from closedform.report import profile_plot as plot
 from closedform.report import standalone
 from closedform.reproduce._base import measured_on, save
 from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, THREE, Entrant, at_single_rate, chosen, reference
-from closedform.reproduce._unseen_result import HorizonRow, UnseenResult, UnseenRow, Verdict, verdicts
+from closedform.reproduce._unseen_numbers import HorizonRow, UnseenRow, Verdict, verdicts
+from closedform.reproduce._unseen_result import UnseenResult
 from closedform.tasks import Task
 
 Named = tuple[str, Mapping[str, Any]]

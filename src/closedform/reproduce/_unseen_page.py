@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from closedform.evaluation import CAP, StepsToTarget, Summary
 from closedform.reproduce._base import markdown_table
 from closedform.reproduce._entrants import REFERENCE, RULE, SINGLE, THREE
-
-if TYPE_CHECKING:
-    from closedform.reproduce._unseen_result import Against, UnseenResult
+from closedform.reproduce._unseen_numbers import Against, UnseenNumbers
 
 Cells = tuple[list[str], list[list[str]]]
 
 
-def loss_table(result: UnseenResult) -> Cells:
+def loss_table(result: UnseenNumbers) -> Cells:
     """Mean final losses, a task a row and an entrant a column; * marks the best."""
     rows = []
     for task in result.tasks:
@@ -26,7 +23,7 @@ def loss_table(result: UnseenResult) -> Cells:
     return ["task", "steps", *result.entrants.values()], rows
 
 
-def page(result: UnseenResult) -> str:
+def page(result: UnseenNumbers) -> str:
     """The whole document."""
     reached = sum(verdict.reached for verdict in result.verdicts)
     asked = [[v.asked, v.found, "yes" if v.reached else "no"] for v in result.verdicts]
@@ -62,7 +59,7 @@ _DETAILS = (
 _HORIZONS = ("task", "steps", "entrant", "loss", "95 % interval", "diverged", "lr", "trials")
 
 
-def _winner(result: UnseenResult) -> str:
+def _winner(result: UnseenNumbers) -> str:
     """Who is best on how many tasks, in a sentence."""
     wins = dict.fromkeys(result.entrants, 0)
     for task in result.tasks:
@@ -87,7 +84,7 @@ def _against(found: Against) -> list[str]:
     ]
 
 
-def _details(result: UnseenResult) -> Iterable[list[str]]:
+def _details(result: UnseenNumbers) -> Iterable[list[str]]:
     for row in result.rows:
         loss, accuracy = row.test.get("loss"), row.test.get("accuracy")
         yield [
@@ -102,7 +99,7 @@ def _details(result: UnseenResult) -> Iterable[list[str]]:
         ]
 
 
-def _horizons(result: UnseenResult) -> Iterable[list[str]]:
+def _horizons(result: UnseenNumbers) -> Iterable[list[str]]:
     for row in result.horizons:
         lr, trials = "" if row.lr is None else f"{row.lr:g}", str(row.trials) if row.trials else "untuned"
         spread = f"{row.loss.diverged}/{row.loss.count}"
@@ -131,7 +128,7 @@ def _interval(loss: Summary) -> str:
     return "" if loss.low is None or loss.high is None else f"{loss.low:.4g} to {loss.high:.4g}"
 
 
-def _how(result: UnseenResult) -> str:
+def _how(result: UnseenNumbers) -> str:
     return f"""## How it was measured
 
 Loss: mean minibatch training loss of an episode's last steps, on the half of the data that meta-training does not see;

@@ -21,6 +21,8 @@ from closedform.lang import (
     LATE_NAMES,
     Expr,
     Program,
+    equation_latex,
+    equations,
     latex,
     nonfinite_constant,
     number_latex,
@@ -165,7 +167,18 @@ class Rule:
 
     def latex(self, digits: int = 6) -> str:
         """LaTeX of the whole rule: an ``aligned`` block, one line a recurrence, constants' values last."""
-        return _RuleLatex(self, digits).block()
+        program = self.program.live
+        parts = equations(program)
+        rows = [equation_latex(line, digits) for name in ("init", "state", "where") for line in parts[name]]
+        (update,) = parts["outputs"]
+        change = latex(update.expr, update.times, digits)
+        rows.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, \Delta w_{{t}}, \quad \Delta w_{{t}} = {change}")
+        if program.constants:
+            values = (
+                f"{symbol_latex(name)} = {number_latex(value, digits)}" for name, value in program.constants.items()
+            )
+            rows.append("& " + r",\; ".join(values))
+        return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
     def to_dict(self) -> dict[str, Any]:
         """The rule file's content, plain JSON values; `from_dict` of it gives an equal rule."""
@@ -290,31 +303,3 @@ def _parse_at(place: str, text: str) -> Expr:
         return parse(text)
     except ExpressionError as error:
         raise ExpressionError(f"{place}: {error}") from None
-
-
-@dataclass
-class _RuleLatex:
-    rule: Rule
-    digits: int
-
-    def block(self) -> str:
-        program = self.rule.program.live
-        now = dict.fromkeys(["g", *program.state, *program.where], "t")
-        before = now | dict.fromkeys(program.state, "t-1") | {"w": "t-1"}
-        now["w"] = "t-1"
-        first = {"g": "1", "w": "0"}
-        start = {name: latex(expr, first, self.digits) for name, expr in program.init.items()}
-        lines = [f"{symbol_latex(name, '0')} &= {text}" for name, text in start.items()]
-        lines += [self.line(name, expr, before) for name, expr in program.state.items()]
-        lines += [self.line(name, expr, now) for name, expr in program.where.items()]
-        update = latex(self.rule.update, now, self.digits)
-        lines.append(rf"w_{{t}} &= w_{{t-1}} + \eta \, \Delta w_{{t}}, \quad \Delta w_{{t}} = {update}")
-        if program.constants:
-            lines.append("& " + r",\; ".join(self.constant(name, value) for name, value in program.constants.items()))
-        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
-
-    def line(self, name: str, expr: Expr, times: Mapping[str, str]) -> str:
-        return f"{symbol_latex(name, 't')} &= {latex(expr, times, self.digits)}"
-
-    def constant(self, name: str, value: float) -> str:
-        return f"{symbol_latex(name)} = {number_latex(value, self.digits)}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closedform.lang import evaluate, parse, to_text
-from closedform.report._equations import rule_mathml, symbol_mathml, tidy_signs
+from closedform.report._equations import rule_mathml, symbol_html, tidy_signs
 from closedform.rules import Rule, library_names, load_rule
 
 
@@ -29,6 +29,9 @@ def shown(text: str, **options: str) -> str:
         ("a*(g - m)", "ut=a(gt−mt)"),
         ("a - (g - m)", "ut=a−(gt−mt)"),
         ("2*3*g", "ut=2⋅3gt"),
+        ("a*(-b*g)", "ut=a(−bgt)"),
+        ("-(-g)", "ut=−(−gt)"),
+        ("-(-g)/m", "ut=gtmt"),
         ("-0.5*g + -0.25*m", "ut=−0.5gt−0.25mt"),
         ("g - -2*m/a", "ut=gt+2mta"),
         ("(-g)**2", "ut=(−gt)2"),
@@ -59,9 +62,9 @@ def test_every_library_rule_is_well_formed(name: str) -> None:
 
 
 def test_names_are_escaped_and_accented() -> None:
-    assert symbol_mathml("m_hat") == '<math><mover accent="true"><mi>m</mi><mo stretchy="false">^</mo></mover></math>'
-    assert symbol_mathml("beta1") == "<math><msub><mi>β</mi><mrow><mn>1</mn></mrow></msub></math>"
-    assert symbol_mathml("eps") == "<math><mi>ε</mi></math>"
+    assert symbol_html("m_hat") == '<math><mover accent="true"><mi>m</mi><mo stretchy="false">^</mo></mover></math>'
+    assert symbol_html("beta1") == "<math><msub><mi>β</mi><mrow><mn>1</mn></mrow></msub></math>"
+    assert symbol_html("eps") == "<math><mi>ε</mi></math>"
 
 
 @pytest.mark.parametrize("text", ["x + -2*y", "x - -2*y/3", "x - -y", "-2*x + -3", "(x + -1)*(y - -1)", "tanh(x + -y)"])
