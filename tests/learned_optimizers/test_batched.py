@@ -74,7 +74,8 @@ def _inputs(generator: torch.Generator, dtype: torch.dtype) -> Tensor:
 
 @torch.no_grad()
 def test_side_by_side(l2o: LearnedOptimizer, generator: torch.Generator, dtype: torch.dtype) -> None:
-    _assert_equal(l2o.bind_side_by_side(), [l2o.bind()] * K, l2o, _inputs(generator, dtype))
+    own = {name: value.detach().expand(K, *value.shape) for name, value in l2o.named_parameters()}
+    _assert_equal(l2o.bind_stacked(own), [l2o.bind()] * K, l2o, _inputs(generator, dtype))
 
 
 @torch.no_grad()

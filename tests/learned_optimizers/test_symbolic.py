@@ -194,12 +194,13 @@ def test_side_by_side_with_a_horizon_and_shapes(generator: torch.Generator) -> N
     rule = Rule.parse("x", "-(1 - progress)*orthogonalise(m)/fan_in", state={"m": "0.9*m + g"}, init={"m": "w"})
     l2o, shapes = SymbolicOptimizer(rule), ((4, 3), (5,))
     g, w = torch.randn(2, 3, 17, generator=generator)
-    states = [l2o.init_state(w[k], shapes, total_steps=10 + k) for k in range(3)]
+    states = [l2o.init_state(w[k], shapes, total_steps=10) for k in range(3)]
     stacked = {key: torch.stack([state[key] for state in states]) for key in states[0]}
-    together, after = l2o.bind_side_by_side()(g, w, stacked)
+    own = {name: value.expand(3, *value.shape) for name, value in l2o.named_parameters()}
+    together, after = l2o.bind_stacked(own)(g, w, stacked)
     for k in range(3):
         torch.testing.assert_close(together[k], l2o.update(g[k], w[k], states[k])[0])
-    assert after["T"].tolist() == [10.0, 11.0, 12.0]
+    assert after["T"].tolist() == [10.0] * 3
 
 
 def test_a_horizon_that_is_needed_must_be_given() -> None:

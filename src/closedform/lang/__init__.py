@@ -43,6 +43,7 @@ from closedform.lang._interpreter import (
     reduce_whole,
     step,
 )
+from closedform.lang._kinds import Kind, join, kind_of, result_kind
 from closedform.lang._latex import equation_latex, latex, number_latex, symbol_latex
 from closedform.lang._mathml import mathml, symbol_mathml
 from closedform.lang._matrices import matrix_shape, newton_schulz
@@ -50,7 +51,8 @@ from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
-from closedform.lang._program import LATE_NAMES, Kind, Program, join, kind_of, result_kind
+from closedform.lang._program import Program
+from closedform.lang._program_checks import LATE_NAMES
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
 from closedform.lang._typeset import Equation, equations
 

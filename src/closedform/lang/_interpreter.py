@@ -15,9 +15,10 @@ from torch import Tensor
 from closedform.errors import ExpressionError
 from closedform.lang._expression import Expr, Lag, Number, Symbol
 from closedform.lang._inputs import LATE_INPUTS
+from closedform.lang._kinds import Kind
 from closedform.lang._matrices import column_shape, row_shape
 from closedform.lang._operators import OPERATORS
-from closedform.lang._program import Kind, Program
+from closedform.lang._program import Program
 from closedform.lang._straight_line import Operation, straight_line
 
 Memory: TypeAlias = dict[str, Tensor]

@@ -17,22 +17,15 @@ A rule is a program with the one output ``update``; the input features of a lear
 
 from __future__ import annotations
 
-import difflib
-import functools
-import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import cached_property
 
-from closedform._document import shown
 from closedform.errors import ExpressionError
 from closedform.lang._expression import (
     Apply,
     Expr,
-    Lag,
     Number,
-    Symbol,
     complexity,
     lags,
     names,
@@ -41,50 +34,9 @@ from closedform.lang._expression import (
     walk,
 )
 from closedform.lang._inputs import HORIZON_INPUTS, INPUTS, LATE_INPUTS, SHAPE_INPUTS
-from closedform.lang._operators import FUNCTIONS, OPERATORS
-
-LATE_NAMES = frozenset({*LATE_INPUTS, *(name for name, row in FUNCTIONS.items() if row.late)})
-"""Reserved in programs of language level 2 only."""
-RESERVED = frozenset({*INPUTS, *FUNCTIONS, "lag", "prev", "lr", "step"}) - LATE_NAMES
-MAX_ENTRIES = 512
-"""States, named values and constants that one program may have, each."""
-MAX_NODES = 20_000
-"""Nodes of all expressions of one program."""
-MAX_BUFFERS = 1024
-"""Buffers a parameter that one program may ask for."""
-
-
-class Kind(IntEnum):
-    """What a value varies over; an operator's result varies over all that its arguments vary over (`join`)."""
-
-    UNIFORM = 0
-    """The same for all parameters with the same step: made of constants and t."""
-    PER_TENSOR = 1
-    """One number a parameter tensor: a reduction, and what is made of it."""
-    ROWWISE = 3
-    """One number a row of the parameter tensor as a matrix: a row mean, and what is made of it."""
-    COLUMNWISE = 5
-    """One number a column."""
-    ELEMENTWISE = 7
-    """One number a parameter; also a row kind and a column kind together."""
-
-    @property
-    def varies(self) -> bool:
-        """Whether it varies over a parameter tensor."""
-        return self > Kind.PER_TENSOR
-
-
-def join(kinds: Iterable[Kind]) -> Kind:
-    """What a value made of values of these kinds varies over."""
-    return Kind(functools.reduce(operator.or_, kinds, 0))
-
-
-_RESULTS = {
-    "tensor": Kind.PER_TENSOR,
-    "row": Kind.ROWWISE,
-    "column": Kind.COLUMNWISE,
-    "matrix": Kind.ELEMENTWISE,
-}
+from closedform.lang._kinds import Kind, exposed, join
+from closedform.lang._operators import OPERATORS
+from closedform.lang._program_checks import MAX_BUFFERS, check_names, check_references, check_size
 
 
 @dataclass(frozen=True)
@@ -109,9 +61,9 @@ class Program:
     init: Mapping[str, Expr] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_names(self)
-        _check_size(self)
-        _check_references(self)
+        check_names(self)
+        check_size(self)
+        check_references(self)
         needed = self.buffers + self.factored
         if needed > MAX_BUFFERS:
             raise ExpressionError(f"the program needs {needed} buffers a parameter; the limit is {MAX_BUFFERS}")
@@ -244,21 +196,6 @@ class Program:
         return used
 
 
-def kind_of(expr: Expr, kinds: Mapping[str, Kind]) -> Kind:
-    """The kind of an expression, given the kinds of the names in it."""
-    if isinstance(expr, Number):
-        return Kind.UNIFORM
-    if isinstance(expr, (Symbol, Lag)):
-        return kinds.get(expr.name, Kind.UNIFORM)
-    return result_kind(expr.op, (kind_of(arg, kinds) for arg in expr.args))
-
-
-def result_kind(op: str, args: Iterable[Kind]) -> Kind:
-    """The kind of an operator's result, given the kinds of its arguments."""
-    over = OPERATORS[op].over if op in OPERATORS else ""
-    return _RESULTS[over] if over else join(args)
-
-
 def _infer_kinds(program: Program) -> dict[str, Kind]:
     kinds = {"g": Kind.ELEMENTWISE, "w": Kind.ELEMENTWISE, "t": Kind.UNIFORM}
     kinds |= dict.fromkeys(HORIZON_INPUTS.keys() & program.reads, Kind.UNIFORM)
@@ -266,7 +203,7 @@ def _infer_kinds(program: Program) -> dict[str, Kind]:
     kinds |= dict.fromkeys(program.constants, Kind.UNIFORM)
     readers: dict[str, list[str]] = {}
     for name, expr in {**program.state, **program.where}.items():
-        read, kinds[name] = _exposed([expr, program.init[name]] if name in program.init else [expr])
+        read, kinds[name] = exposed([expr, program.init[name]] if name in program.init else [expr])
         for one in read:
             readers.setdefault(one, []).append(name)
     pending = list(kinds)
@@ -278,109 +215,6 @@ def _infer_kinds(program: Program) -> dict[str, Kind]:
                 kinds[name] = kind
                 pending.append(name)
     return kinds
-
-
-def _exposed(exprs: Iterable[Expr]) -> tuple[set[str], Kind]:
-    """What the kind of expressions together depends on: names outside reductions, and the kinds of those reductions."""
-    read, kinds, stack = set[str](), [Kind.UNIFORM], list(exprs)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, (Symbol, Lag)):
-            read.add(node.name)
-        elif isinstance(node, Apply) and OPERATORS[node.op].reduces:
-            kinds.append(result_kind(node.op, ()))
-        elif isinstance(node, Apply):
-            stack.extend(node.args)
-    return read, join(kinds)
-
-
-def _check_names(program: Program) -> None:
-    seen: dict[str, str] = {}
-    reserved = RESERVED if program.level == 1 else RESERVED | LATE_NAMES
-    for section in ("constants", "state", "where"):
-        entries: Mapping[str, object] = getattr(program, section)
-        if len(entries) > MAX_ENTRIES:
-            raise ExpressionError(f"{section}: {len(entries)} entries; the limit is {MAX_ENTRIES}")
-        for name in entries:
-            if not (name.isidentifier() and name.isascii()) or len(name) > 64:
-                raise ExpressionError(
-                    f"{section} {shown(name)}: a name must be an ASCII identifier of at most 64 characters"
-                )
-            if name in reserved or name.startswith("cf_"):
-                raise ExpressionError(
-                    f'{section} "{name}": this name is reserved (reserved: {", ".join(sorted(reserved))})'
-                )
-            if name in seen:
-                raise ExpressionError(f'{section} "{name}": already defined in {seen[name]}')
-            seen[name] = section
-    for name, value in program.constants.items():
-        Number(value)  # refuses NaN and infinity
-        if isinstance(value, bool):
-            raise ExpressionError(f'constant "{name}" must be a number')
-
-
-def _check_size(program: Program) -> None:
-    nodes = sum(complexity(expr) for expr in program.expressions())
-    if nodes > MAX_NODES:
-        raise ExpressionError(f"the program has {nodes} nodes; the limit is {MAX_NODES}")
-
-
-def _check_references(program: Program) -> None:
-    inputs = {*INPUTS, *LATE_INPUTS}
-    base = inputs | {*program.constants, *program.state}
-    signals = {"g", "w", *program.state, *program.where}
-    for name, expr in program.init.items():
-        _check_init(name, expr, program)
-    for name, expr in program.state.items():
-        _check_expression(f'state "{name}"', expr, base, signals, later=program.where)
-    known = set(base)
-    for name, expr in program.where.items():
-        _check_expression(f'where "{name}"', expr, known, signals, later=program.where)
-        known.add(name)
-    for name, expr in program.outputs.items():
-        _check_expression(name, expr, known, signals, later={})
-    for place, expr in _places(program):
-        for node in walk(expr):
-            if not isinstance(node, Apply) or not OPERATORS[node.op].reduces:
-                continue
-            if not kind_of(node.args[0], program.kinds).varies:
-                raise ExpressionError(f"{place}: {node.op} needs a value that varies over the parameter tensor")
-
-
-def _check_init(name: str, expr: Expr, program: Program) -> None:
-    if name not in program.state:
-        raise ExpressionError(f'init "{name}": there is no such state ({_known(name, {*program.state})})')
-    if program.histories.get(name, 0):
-        raise ExpressionError(f'init "{name}": a state with an initial value can be looked back at by one step only')
-    for node in walk(expr):
-        if isinstance(node, Lag):
-            raise ExpressionError(f'init "{name}": nothing came before; lag(...) and prev(...) cannot be used')
-    known = {*INPUTS, *LATE_INPUTS, *program.constants} - {*program.state, *program.where}
-    _check_expression(f'init "{name}"', expr, known, set(), later={})
-
-
-def _places(program: Program) -> Iterator[tuple[str, Expr]]:
-    yield from ((f'init "{name}"', expr) for name, expr in program.init.items())
-    yield from ((f'state "{name}"', expr) for name, expr in program.state.items())
-    yield from ((f'where "{name}"', expr) for name, expr in program.where.items())
-    yield from program.outputs.items()
-
-
-def _check_expression(place: str, expr: Expr, known: set[str], signals: set[str], later: Iterable[str]) -> None:
-    for node in walk(expr):
-        if isinstance(node, Symbol) and node.name not in known:
-            if node.name in later:
-                where = "a state cannot use it" if place.startswith("state") else "define it before its use"
-                raise ExpressionError(f"{place}: \"{node.name}\" is a named value of 'where'; {where}")
-            raise ExpressionError(f'{place}: unknown name "{node.name}" ({_known(node.name, known)})')
-        if isinstance(node, Lag) and node.name not in signals:
-            raise ExpressionError(f'{place}: cannot look back at "{node.name}" ({_known(node.name, signals)})')
-
-
-def _known(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
 
 
 def _merge_states(program: Program) -> Program:

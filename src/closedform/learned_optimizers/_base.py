@@ -8,9 +8,8 @@ anywhere else: so a run can be cut anywhere, kept in a checkpoint and gone on wi
     update, state = optimizer.update(g, w, state)
     w = w + update
 
-Many at once, as gradient estimators and batches of tasks need them, come from ``bind_stacked`` (K optimizers, each with
-meta-parameters of its own) and ``bind_side_by_side`` (K optimizees of one optimizer); every tensor, also in the state,
-then has K rows.
+K optimizees of one optimizer lie end to end in the vector. K optimizers, each with meta-parameters of its own, as some
+gradient estimators need them, come from ``bind_stacked``; every tensor, also in the state, then has K rows.
 """
 
 from __future__ import annotations
@@ -133,16 +132,6 @@ class LearnedOptimizer(nn.Module, ABC):
         """
         step = vmap(lambda inputs, fixed, own: functional_call(self, own, _inputs(inputs, fixed)), in_dims=(0, None, 0))
         return lambda g, w, state: _stacked(step, g, w, state, dict(parameters))
-
-    def bind_side_by_side(self) -> UpdateFunction:
-        """``update`` of K optimizees that this optimizer works on.
-
-        Returns:
-            (g [K, N], w [K, N], stacked state) -> (update [K, N], new stacked state).
-        """
-        bound = self.bind()
-        step = vmap(lambda inputs, fixed: bound(*_inputs(inputs, fixed)), in_dims=(0, None))
-        return lambda g, w, state: _stacked(step, g, w, state)
 
     def describe(self) -> dict[str, Any]:
         """What tells this optimizer from others, apart from its meta-parameters; a JSON object."""

@@ -123,9 +123,6 @@ class Celo(LearnedOptimizer):
     def bind(self) -> UpdateFunction:
         return self._bound(dict(self.named_parameters()))
 
-    def bind_side_by_side(self) -> UpdateFunction:
-        return self.bind()
-
     def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
         count = len(next(iter(parameters.values())))
         own = {name: value.expand(count, *value.shape) for name, value in self.named_parameters()}

@@ -125,10 +125,6 @@ class RecurrentOptimizer(LearnedOptimizer):
         frozen = {name: value.detach().expand(count, *value.shape) for name, value in self.named_parameters()}
         return self._native_or(super().bind_stacked(parameters), self._inputs.bind_stacked(), {**frozen, **parameters})
 
-    def bind_side_by_side(self) -> UpdateFunction:
-        parameters = dict(self.named_parameters())
-        return self._native_or(super().bind_side_by_side(), self._inputs.bind_stacked(), parameters)
-
     def _native_or(
         self, plain: UpdateFunction, features: InputFunction, parameters: Mapping[str, Tensor]
     ) -> UpdateFunction:
