@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from closedform.errors import DivergenceError, OptionError
-from closedform.evaluation._statistics import CONFIDENCE
+from closedform.evaluation._statistics import CONFIDENCE, with_nan
 
 CAP = 100.0
 """The largest ratio that is counted."""
@@ -130,28 +130,26 @@ def performance_profile(
     Returns:
         Optimizer -> a share for each of ``taus``.
     """
-    table = np.array([[math.inf if v is None else v for v in row] for row in losses.values()], dtype=np.float64)
-    best = table.min(axis=0)
+    found = with_nan(list(losses.values()))
+    table = np.where(np.isnan(found), math.inf, found)
     with np.errstate(invalid="ignore"):  # all diverged: inf/inf, within no factor
-        factors = table / best
-    shares = [[float((row <= tau).mean()) for tau in taus] for row in factors]
-    return {name: tuple(row) for name, row in zip(losses, shares, strict=True)}
+        factors = table / table.min(axis=0)
+    shares = (factors[:, :, None] <= np.asarray(taus)).mean(axis=1)
+    return {name: tuple(row) for name, row in zip(losses, shares.tolist(), strict=True)}
 
 
 def _arrays(ours: Losses, theirs: Losses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     sizes = {len(row) for row in (*ours, *theirs)}
     if len(ours) != len(theirs) or not ours or len(sizes) != 1 or 0 in sizes:
         raise OptionError("ratios need the same tasks and the same number of seeds of both optimizers, at least one")
-    reference = np.array([[math.nan if v is None else v for v in row] for row in theirs], dtype=np.float64)
+    mine, reference = with_nan(ours), with_nan(theirs)
     bad = [task for task, row in enumerate(reference) if not np.isfinite(row).all() or row.mean() <= 0]
     if bad:
         raise DivergenceError(
             f"the reference diverged, or its loss is not above 0, on task {bad[0] + 1} of {len(reference)}: there is "
             "nothing to take a ratio to; tune it at smaller learning rates, or leave that task out"
         )
-    means = reference.mean(axis=1)
-    rows = [[CAP * mean if v is None else v for v in row] for row, mean in zip(ours, means, strict=True)]
-    return np.array(rows, dtype=np.float64), reference
+    return np.where(np.isnan(mine), CAP * reference.mean(axis=1, keepdims=True), mine), reference
 
 
 def _ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:

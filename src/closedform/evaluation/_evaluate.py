@@ -16,8 +16,10 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -38,7 +40,7 @@ from closedform.evaluation._statistics import (
     summarize,
     summarize_curves,
 )
-from closedform.evaluation._tuning import Search, Tuning, best_of, tune
+from closedform.evaluation._tuning import Search, Setting, Tuning, best_of, tune
 from closedform.tasks import Task
 from closedform.tasks import get as get_task
 
@@ -140,10 +142,14 @@ def evaluate(
     return evaluation
 
 
-Pair = tuple[int, int]
-"""Positions of a contender and of a task."""
-Setting = tuple[float | None, str | None]
-"""A learning rate and a schedule; None is the contender's own."""
+class Pair(NamedTuple):
+    """A contender on a task, by their positions in the field."""
+
+    contender: int
+    task: int
+
+
+Trial: TypeAlias = tuple[Pair, Setting]
 
 
 @dataclass(frozen=True)
@@ -155,50 +161,40 @@ class _Comparison:
     seeds: int
 
     def entries(self) -> tuple[Entry, ...]:
+        """Every contender on every task, task by task."""
         tunings = self.tune()
-        chosen: dict[Pair, Setting] = {pair: (found.best, found.schedule) for pair, found in tunings.items()}
-        first = self.options.first_seed
-        pairs = [(c, t) for t in range(len(self.field.tasks)) for c in range(len(self.field.contenders))]
-        specs = [
-            self.spec(pair, chosen.get(pair, (None, None)), REPORT, seed)
-            for pair in pairs
-            for seed in range(first, first + self.seeds)
-        ]
-        records = self.executor.run(specs)
-        found = {pair: records[i * self.seeds : (i + 1) * self.seeds] for i, pair in enumerate(pairs)}
+        chosen = {pair: Setting(found.best, found.schedule) for pair, found in tunings.items()}
+        tasks, contenders = range(len(self.field.tasks)), range(len(self.field.contenders))
+        pairs = [Pair(contender, task) for task in tasks for contender in contenders]
+        trials = {pair: (pair, chosen.get(pair, Setting())) for pair in pairs}
+        records = self.run(list(trials.values()), REPORT)
         entries: list[Entry] = []
-        for task in range(len(self.field.tasks)):
-            here = [self.entry(pair, found[pair], tunings.get(pair)) for pair in pairs if pair[1] == task]
+        for task in tasks:
+            here = [self.entry(pair, records[trials[pair]], tunings.get(pair)) for pair in pairs if pair.task == task]
             best = best_baseline(here)
             entries += [replace(entry, difference=self.difference(entry, best)) for entry in here]
         return tuple(entries)
 
     def tune(self) -> dict[Pair, Tuning]:
         """Tune every baseline that has more than one setting to try, on every task."""
-        pairs: list[Pair] = []
-        searches: list[Search] = []
-        for c, contender in enumerate(self.field.contenders):
-            for t in range(len(self.field.tasks)):
-                found = self.searches(contender.baseline)
-                pairs += [(c, t)] * len(found)
-                searches += found
+        found = {
+            Pair(index, task): self.searches(contender.baseline)
+            for index, contender in enumerate(self.field.contenders)
+            for task in range(len(self.field.tasks))
+        }
+        tuned = {pair: searches for pair, searches in found.items() if searches}
 
-        def run(wave: Sequence[tuple[int, float]]) -> list[list[Record]]:
-            count = self.options.tuning_seeds
-            specs = [
-                self.spec(pairs[index], (lr, searches[index].schedule), TUNE, seed)
-                for index, lr in wave
-                for seed in range(count)
-            ]
-            records = self.executor.run(specs)
-            return [records[i * count : (i + 1) * count] for i in range(len(wave))]
-
-        tune(searches, run)
-        by_pair: dict[Pair, list[Search]] = {}
-        for pair, search in zip(pairs, searches, strict=True):
-            by_pair.setdefault(pair, []).append(search)
+        tune(tuned, partial(self.run, stream=TUNE))
         seeds = self.options.tuning_seeds
-        return {pair: best_of(found, seeds, self.steps(pair[1])) for pair, found in by_pair.items()}
+        return {pair: best_of(searches, seeds, self.steps(pair.task)) for pair, searches in tuned.items()}
+
+    def run(self, trials: Sequence[Trial], stream: str) -> dict[Trial, list[Record]]:
+        """Run trials on every seed of a stream, all at once, so that they share the processes; a record a seed."""
+        first = self.options.first_seed
+        seeds = range(first, first + self.seeds) if stream == REPORT else range(self.options.tuning_seeds)
+        specs = [self.spec(pair, setting, stream, seed) for pair, setting in trials for seed in seeds]
+        records = iter(self.executor.run(specs))
+        return {trial: [next(records) for _ in seeds] for trial in trials}
 
     def searches(self, baseline: Baseline | None) -> list[Search]:
         """One a schedule; none where there is nothing to choose from."""
@@ -212,10 +208,10 @@ class _Comparison:
 
     def spec(self, pair: Pair, setting: Setting, stream: str, seed: int) -> Spec:
         lr, schedule = setting
-        return Spec(*pair, lr, stream, seed, self.steps(pair[1]), self.options.tail, self.options.points, schedule)
+        return Spec(*pair, lr, stream, seed, self.steps(pair.task), self.options.tail, self.options.points, schedule)
 
     def entry(self, pair: Pair, records: Sequence[Record], tuning: Tuning | None) -> Entry:
-        contender, task = self.field.contenders[pair[0]], self.field.tasks[pair[1]]
+        contender, task = self.field.contenders[pair.contender], self.field.tasks[pair.task]
         names = dict.fromkeys(name for record in records for name in record.test)
         seconds = [record.step_seconds for record in records if record.step_seconds is not None]
         return Entry(
@@ -224,12 +220,12 @@ class _Comparison:
             label=contender.label,
             kind=contender.kind,
             lr=tuning.best if tuning else contender.lr,
-            steps=self.steps(pair[1]),
+            steps=self.steps(pair.task),
             final_loss=self.summary(record.final_loss for record in records),
             full_loss=self.summary(record.full_loss for record in records),
             test={name: self.summary(record.test.get(name) for record in records) for name in names},
             curve=summarize_curves(
-                curve_steps(self.steps(pair[1]), self.options.points),
+                curve_steps(self.steps(pair.task), self.options.points),
                 [record.curve for record in records],
                 confidence=self.options.confidence,
             ),

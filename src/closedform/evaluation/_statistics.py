@@ -6,8 +6,9 @@ Runs that diverged have no final loss: they are counted beside the mean, never l
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -93,6 +94,11 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def with_nan(values: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
+    """Rows of numbers as an array; NaN where there is none."""
+    return np.array(values, dtype=np.float64)
+
+
 def summarize(values: Iterable[float | None], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Summary:
     """Mean and bootstrap interval of one value a seed; None, NaN and infinity count as diverged.
 
@@ -107,7 +113,7 @@ def summarize(values: Iterable[float | None], *, confidence: float = CONFIDENCE,
     plain = without_interval(values)
     sample = np.array([value for value in plain.values if value is not None], dtype=np.float64)
     low, high = bootstrap_interval(sample, confidence, resamples)
-    return Summary(plain.values, plain.mean, low, high)
+    return replace(plain, low=low, high=high)
 
 
 def without_interval(values: Iterable[float | None]) -> Summary:
@@ -159,16 +165,16 @@ def summarize_curves(
         curves: One curve a seed, each [P]; None from where the run diverged.
         confidence: Coverage of the interval, 0 to 1.
     """
-    values = np.array([[math.nan if v is None else v for v in curve] for curve in curves], dtype=np.float64)
-    values = values.reshape(len(curves), len(steps))
+    values = with_nan(curves).reshape(len(curves), len(steps))
     draws = np.random.default_rng(0).integers(len(values), size=(_CURVE_RESAMPLES, len(values)))
-    means = _mean_of_finite(values[draws], axis=1)
     tail = (1 - confidence) / 2
-    low, high = ([_quantile(column, q) for column in means.T] for q in (tail, 1 - tail))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # points at which all have diverged: their mean is NaN
+        mean = np.nanmean(values, axis=0)
+        low, high = np.nanquantile(np.nanmean(values[draws], axis=1), [tail, 1 - tail], axis=0)
     if len(values) < 2:
-        low = high = [None] * len(steps)
-    mean = [finite(float(v)) for v in _mean_of_finite(values, axis=0)]
-    return Curve(tuple(steps), tuple(mean), tuple(low), tuple(high))
+        low = high = np.full(len(steps), math.nan)
+    return Curve(tuple(steps), *(tuple(map(finite, line.tolist())) for line in (mean, low, high)))
 
 
 def _scipy_interval(sample: Any, confidence: float, resamples: int, method: str) -> tuple[float, float]:
@@ -186,15 +192,3 @@ def _scipy_interval(sample: Any, confidence: float, resamples: int, method: str)
             random_state=np.random.default_rng(0),
         ).confidence_interval
     return float(interval.low), float(interval.high)
-
-
-def _mean_of_finite(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    mask = np.isfinite(values)
-    count = mask.sum(axis=axis)
-    total = np.where(mask, values, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), math.nan)
-
-
-def _quantile(column: NDArray[np.float64], q: float) -> float | None:
-    kept = column[np.isfinite(column)]
-    return float(np.quantile(kept, q)) if len(kept) else None

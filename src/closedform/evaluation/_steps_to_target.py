@@ -21,7 +21,7 @@ from closedform.errors import OptionError
 from closedform.evaluation._contenders import Optimizer
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._runs import Progress
-from closedform.evaluation._statistics import Curve, Summary, finite
+from closedform.evaluation._statistics import Curve, Summary, finite, with_nan
 from closedform.tasks import Task
 
 FASTER = (1.1, 1.3, 1.5, 2.0)
@@ -197,11 +197,8 @@ def _short_of(last: Attempt, horizon: int, target: float) -> float:
 
 
 def _smoothed(curve: Curve, smoothing: int) -> list[float | None]:
-    found: list[float | None] = []
-    for end in range(1, len(curve.mean) + 1):
-        window = [math.nan if v is None else v for v in curve.mean[max(0, end - smoothing) : end]]
-        found.append(finite(sum(window) / len(window)))
-    return found
+    (mean,) = with_nan([curve.mean])
+    return [finite(float(mean[max(0, end - smoothing) : end].mean())) for end in range(1, len(mean) + 1)]
 
 
 def _check_target(target: float) -> None:

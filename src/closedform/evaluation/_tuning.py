@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 
 from closedform._document import Count, Many, Name, Within
 from closedform.evaluation._episode import Record
@@ -18,7 +18,15 @@ from closedform.evaluation._statistics import Summary, without_interval
 _STRIDE = 3  # values added past an edge: a decade of the default grids
 MOST_TRIALS = 10_000
 """Learning rates that a results file may tell of, under each schedule."""
+Key = TypeVar("Key")
 LearningRate: TypeAlias = Annotated[float, Within(-1e300, 1e300)]
+
+
+class Setting(NamedTuple):
+    """A learning rate and a schedule; None is an optimizer's own."""
+
+    lr: float | None = None
+    schedule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,20 +132,22 @@ class Search:
         return None
 
 
-def tune(searches: Sequence[Search], run: Callable[[Sequence[tuple[int, float]]], Sequence[Sequence[Record]]]) -> None:
+def tune(
+    searches: Mapping[Key, Sequence[Search]],
+    run: Callable[[Sequence[tuple[Key, Setting]]], Mapping[tuple[Key, Setting], Sequence[Record]]],
+) -> None:
     """Carry all searches to their end, in waves, so that runs of different searches share the processes.
 
     Args:
-        searches: The searches.
-        run: Runs (position of the search, learning rate) pairs on every tuning seed; the records of each, in order.
+        searches: For everything that is tuned its searches, one a schedule.
+        run: Runs settings of what is tuned on every tuning seed; the records of each.
     """
-    while any(search.wanted for search in searches):
-        wave = [(index, lr) for index, search in enumerate(searches) for lr in search.wanted]
-        results: dict[int, dict[float, Sequence[Record]]] = {}
-        for (index, lr), records in zip(wave, run(wave), strict=True):
-            results.setdefault(index, {})[lr] = records
-        for index, found in results.items():
-            searches[index].take(found)
+    each = [(key, search) for key, found in searches.items() for search in found]
+    while wave := [(key, Setting(lr, search.schedule)) for key, search in each for lr in search.wanted]:
+        records = run(wave)
+        for key, search in each:
+            if search.wanted:
+                search.take({lr: records[key, Setting(lr, search.schedule)] for lr in search.wanted})
 
 
 def best_of(searches: Sequence[Search], seeds: int, steps: int) -> Tuning:
