@@ -77,7 +77,7 @@ def compared(data_dir: Path | None, seeds: int, workers: int, out: Path) -> Eval
         [tasks.get(name, data_dir=data_dir) for name in TASKS],
         seeds=seeds,
         baselines=(),
-        options=EvaluationOptions(tuning_seeds=1, tail=50, workers=workers),
+        config=EvaluationOptions(tuning_seeds=1, tail=50, workers=workers),
         out=out,
         progress=lambda done, known, what: print(f"{done}/{known} {what}", flush=True),
     )

@@ -11,6 +11,7 @@ import pytest
 import closedform as cf
 from closedform import learned_optimizers, tasks
 from closedform.distillation import select_closed_loop
+from closedform.evaluation import EvaluationOptions
 
 QUADRATIC = [tasks.get("quadratic", dim=3, horizon=20)]
 RULE = cf.Rule.parse("descent", "-g", lr=0.1)
@@ -61,7 +62,19 @@ def test_records_are_told_besides(name: str, tmp_path: Path) -> None:
     assert all(record["seconds"] >= 0 for record in records)
 
 
-@pytest.mark.parametrize("name", ["record", "meta_train", "meta_tune", "evolve"])
+@pytest.mark.parametrize("name", ["record", "meta_train", "meta_tune", "evolve", "evaluate", "distill"])
 def test_options_by_name_are_checked(name: str) -> None:
-    with pytest.raises(cf.errors.OptionError, match=rf"option of {name}.*'seedling'.*did you mean 'seed'"):
+    with pytest.raises(cf.errors.OptionError, match=f"unknown option of {name} 'seedling'"):
         WORK[name](seedling=1)
+
+
+def test_options_of_an_evaluation_in_all_their_ways() -> None:
+    ways: list[dict[str, Any]] = [
+        {"tail": 3, "tuning_seeds": 1},
+        {"config": EvaluationOptions(tail=3, tuning_seeds=1)},
+        {"options": EvaluationOptions(tail=3, tuning_seeds=1)},
+        {"config": EvaluationOptions(tail=9, tuning_seeds=1), "tail": 3},
+    ]
+    found = [WORK["evaluate"](**way) for way in ways]
+    assert {one.protocol.tail for one in found} == {3}
+    assert len({one.entries[0].final_loss for one in found}) == 1

@@ -46,7 +46,7 @@ def evaluate_optimizers(
             steps=steps,
             seeds=seeds,
             baselines=_listed(baselines),
-            options=options,
+            config=options,
             out=out,
             progress=progress,
         )

@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from closedform._options import check_count, check_seed, check_share
+from closedform._options import check_count, check_seed, check_share, with_options
+from closedform._progress import Progress
 from closedform._version import __version__
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline, check_schedules
@@ -31,7 +32,7 @@ from closedform.evaluation._contenders import CONSTANT, Optimizer, contenders
 from closedform.evaluation._entries import Difference, Entry, Protocol, best_baseline
 from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
 from closedform.evaluation._evaluation import Evaluation
-from closedform.evaluation._runs import Executor, Field, Progress, RunStore, default_workers
+from closedform.evaluation._runs import Executor, Field, RunStore, default_workers
 from closedform.evaluation._statistics import (
     CONFIDENCE,
     RESAMPLES,
@@ -86,6 +87,13 @@ class EvaluationOptions:
         check_schedules(self.schedules)
 
 
+def evaluation_options(config: EvaluationOptions | None, options: Mapping[str, Any]) -> EvaluationOptions:
+    """All options: those of ``config``, or of ``options`` as it was called once, replaced by those given by name."""
+    given = dict(options)
+    former: EvaluationOptions | None = given.pop("options", None)
+    return with_options(config or former or EvaluationOptions(), given, "option of evaluate")
+
+
 def evaluate(
     optimizers: Mapping[str, Optimizer],
     tasks: Sequence[Task | str],
@@ -93,9 +101,10 @@ def evaluate(
     steps: int | None = None,
     seeds: int = 10,
     baselines: Iterable[str] = DEFAULT_BASELINES,
-    options: EvaluationOptions | None = None,
+    config: EvaluationOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Evaluation:
     """Compare optimizers on tasks, over seeds.
 
@@ -106,10 +115,11 @@ def evaluate(
         steps: Length of an episode; each task's own horizon if None.
         seeds: Number of reporting seeds.
         baselines: Names in `BASELINES` to compare with; their learning rates are tuned.
-        options: The rest.
+        config: The rest.
         out: Folder for ``runs.jsonl`` (a line a finished run: an interrupted evaluation resumes from it) and
             ``evaluation.json``.
         progress: Called after every run with runs done, runs known to be needed so far, and what was run.
+        options: Fields of `EvaluationOptions` by name, in place of ``config``'s.
 
     Raises:
         UnknownNameError, RuleError, CheckpointError: an optimizer or task cannot be loaded.
@@ -118,24 +128,21 @@ def evaluate(
 
     Example:
         >>> from closedform import tasks
-        >>> here = EvaluationOptions(workers=1)
-        >>> found = evaluate({}, [tasks.get("quadratic")], steps=30, seeds=2, baselines=["sgd"], options=here)
+        >>> found = evaluate({}, [tasks.get("quadratic")], steps=30, seeds=2, baselines=["sgd"], workers=1)
         >>> found.best_baseline("quadratic").label
         'SGD'
     """
     begin = time.perf_counter()
-    options = options or EvaluationOptions()
+    chosen = evaluation_options(config, options)
     check_count("seeds", seeds)
     if steps is not None:
         check_count("steps", steps)
-    field = Field(contenders(optimizers, baselines, options.schedules), _tasks(tasks))
-    store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=options.resume)
-    workers = options.workers or default_workers(field.tasks)
-    executor = Executor(field, store, workers, options.threads, progress)
-    entries = _Comparison(field, executor, options, steps, seeds).entries()
-    protocol = Protocol(
-        seeds, options.first_seed, options.tuning_seeds, options.tail, options.confidence, options.resamples
-    )
+    field = Field(contenders(optimizers, baselines, chosen.schedules), _tasks(tasks))
+    store = RunStore(Path(out) / "runs.jsonl" if out else None, resume=chosen.resume)
+    workers = chosen.workers or default_workers(field.tasks)
+    executor = Executor(field, store, workers, chosen.threads, progress)
+    entries = _Comparison(field, executor, chosen, steps, seeds).entries()
+    protocol = Protocol(seeds, chosen.first_seed, chosen.tuning_seeds, chosen.tail, chosen.confidence, chosen.resamples)
     evaluation = Evaluation(entries, protocol, time.perf_counter() - begin, _versions())
     if out:
         evaluation.save(Path(out) / "evaluation.json")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -21,13 +21,12 @@ import torch
 
 from closedform._document import Malformed, Name, parse_json, read
 from closedform._files import append_text, finite, read_text, write_text
+from closedform._progress import Progress
 from closedform.errors import CheckpointError
 from closedform.evaluation._contenders import Contender
 from closedform.evaluation._episode import Record, Spec, run_episode, run_key
 from closedform.tasks import Task
 
-Progress = Callable[[int, int, str], None]
-"""Called after every run: runs done, runs known to be needed so far, what was run."""
 _WORTH_A_PROCESS = 4  # runs; starting a worker takes a second or two
 MAX_BYTES = 2**28
 _FIELDS = tuple(entry.name for entry in fields(Record))

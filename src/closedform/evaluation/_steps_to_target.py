@@ -15,12 +15,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from closedform._progress import Progress
 from closedform.errors import OptionError
 from closedform.evaluation._contenders import Optimizer
-from closedform.evaluation._evaluate import EvaluationOptions, evaluate
-from closedform.evaluation._runs import Progress
+from closedform.evaluation._evaluate import EvaluationOptions, evaluate, evaluation_options
 from closedform.evaluation._statistics import Curve, Summary, finite, with_nan
 from closedform.tasks import Task
 
@@ -109,9 +109,10 @@ def steps_to_target(
     horizon: int | None = None,
     budget: int | None = None,
     seeds: int = 5,
-    options: EvaluationOptions | None = None,
+    config: EvaluationOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> StepsToTarget:
     """The shortest horizon at which an optimizer's mean final loss is at or below ``target``.
 
@@ -127,7 +128,7 @@ def steps_to_target(
         slower: The f of longer horizons, likewise.
         horizon: T; the task's own if None.
         budget: The most steps that a run may have; None: any.
-        seeds, options, progress: As in `evaluate`.
+        seeds, config, progress, options: As in `evaluate`.
         out: Folder for finished runs.
 
     Raises:
@@ -153,7 +154,7 @@ def steps_to_target(
             steps=steps,
             seeds=seeds,
             baselines=(),
-            options=replace(options or EvaluationOptions(), resume=True),
+            config=replace(evaluation_options(config, options), resume=True),
             out=out,
             progress=progress,
         )

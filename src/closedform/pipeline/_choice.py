@@ -188,7 +188,7 @@ def choose(
         [Validated(task), Validated(task, config.longer)],
         seeds=config.seeds,
         baselines=config.baselines,
-        options=EvaluationOptions(
+        config=EvaluationOptions(
             first_seed=FIRST_SEED, tuning_seeds=config.tuning_seeds, schedules=config.schedules, resume=resume
         ),
         out=out,

@@ -214,7 +214,7 @@ def compare(work: Work, network: LearnedOptimizer, handed: Handed) -> Evaluation
         [work.task],
         seeds=options.seeds,
         baselines=options.baselines,
-        options=EvaluationOptions(
+        config=EvaluationOptions(
             tuning_seeds=options.tuning_seeds, schedules=options.schedules, resume=work.folder.resume
         ),
         out=work.folder / "evaluation",

@@ -248,7 +248,7 @@ def numerical(
             ready[name],
             seeds=part.seeds,
             baselines=(),
-            options=EvaluationOptions(tuning_seeds=part.tuning_seeds, workers=part.workers),
+            config=EvaluationOptions(tuning_seeds=part.tuning_seeds, workers=part.workers),
             out=Path(out) / "numerical" / name if out is not None else None,
             progress=progress,
         )

@@ -170,7 +170,7 @@ def _loss(name: str, network: LearnedOptimizer, choice: Selection, plan: Plan, f
         [plan.evaluated],
         seeds=plan.loss_seeds,
         baselines=(),
-        options=EvaluationOptions(workers=plan.workers),
+        config=EvaluationOptions(workers=plan.workers),
         out=kept,
     )
     numerical, distilled = (evaluation.get(plan.evaluated.name, kind).final_loss for kind in (NUMERICAL, DISTILLED))

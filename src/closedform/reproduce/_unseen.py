@@ -162,7 +162,7 @@ class _Table:
             self.tasks,
             seeds=self.seeds,
             baselines=(),
-            options=self.options,
+            config=self.options,
             out=self.out,
             progress=self.progress,
         ).entries
@@ -205,7 +205,7 @@ class _Table:
             fractions=self.plan.fractions,
             slower=self.plan.fractions,
             seeds=self.seeds,
-            options=self.options,
+            config=self.options,
             out=self.out,
             progress=self.progress,
         )
