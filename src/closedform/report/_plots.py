@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from closedform.evaluation import Entry, interval, number, rate
-from closedform.report._svg import BASELINE, GRID, INK, MUTED, OWN, PAPER, new_figure, styled, to_svg
+from closedform.report._svg import BASELINE, GRID, INK, MUTED, OWN, PAPER, literal, new_figure, styled, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def tuning_curves(entries: Sequence[Entry], name: str) -> str:
         style, losses = styles[entry.name], _plain(entry.tuning.losses)
         axes.plot(
             entry.tuning.lrs, losses, color=style.colour, linewidth=1.5, marker=style.marker, markersize=4,
-            linestyle=style.dashes, label=entry.label,
+            linestyle=style.dashes, label=literal(entry.label),
         )  # fmt: skip
         best = entry.tuning.lrs.index(entry.tuning.best)
         axes.plot(
@@ -108,7 +108,7 @@ def tuning_curves(entries: Sequence[Entry], name: str) -> str:
     _logarithmic(axes, "y")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final loss, tuning seeds")
-    _legend_beside(axes, [entry.label for entry in tuned])
+    _legend_beside(axes, [literal(entry.label) for entry in tuned])
     described = "; ".join(f"{entry.label} is best at {rate(entry.lr)}" for entry in tuned)
     return to_svg(figure, name, f"Final loss against learning rate of each tuned baseline: {described}.")
 
@@ -231,7 +231,7 @@ def _response(axes: Axes, panel: Panel) -> None:
     if panel.reference:
         axes.plot(panel.x, panel.reference[1], color=OWN[0], linewidth=2.6, label=panel.reference[0])
     for (label, line), colour in zip(panel.lines.items(), OWN[1:] * 2, strict=False):
-        axes.plot(panel.x, line, color=colour, linewidth=1.8, label=label)
+        axes.plot(panel.x, line, color=colour, linewidth=1.8, label=literal(label))
         if label in panel.shapes:
             axes.plot(panel.x, panel.shapes[label], color=colour, linewidth=1.4, linestyle=_DOTS)
     axes.set_title(panel.title)
@@ -241,9 +241,8 @@ def _response(axes: Axes, panel: Panel) -> None:
 def _legend_beside(axes: Axes, order: Sequence[str]) -> None:
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
-    shown = [label for label in order if label in found]  # matplotlib hides labels that begin with "_"
     axes.legend(
-        [found[label] for label in shown], shown, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6
+        [found[label] for label in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6
     )
 
 
@@ -266,7 +265,7 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
 def _label(entry: Entry) -> str:
     tuned = f" ({_math(entry.lr)})" if entry.tuning and entry.lr else ""
     diverged = f", diverged {entry.final_loss.diverged}/{entry.final_loss.count}" if entry.final_loss.diverged else ""
-    return f"{entry.label}{tuned}{diverged}"
+    return f"{literal(entry.label)}{tuned}{diverged}"
 
 
 def _math(value: float) -> str:

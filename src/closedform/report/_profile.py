@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from closedform.evaluation import performance_profile
-from closedform.report._svg import BASELINE, OWN, new_figure, styled, to_svg
+from closedform.report._svg import BASELINE, OWN, literal, new_figure, styled, to_svg
 
 _WIDTH, _HEIGHT = 9.2, 4.2
 _FARTHEST = 10.0
@@ -35,7 +35,7 @@ def profile_plot(losses: Mapping[str, Sequence[float | None]], own: Sequence[str
     for label in losses:
         colour, dashes = (next(strong), "solid") if label in own else next(thin)
         width = 2.4 if label in own else 1.5
-        axes.plot(taus, shares[label], color=colour, linestyle=dashes, linewidth=width, label=label)
+        axes.plot(taus, shares[label], color=colour, linestyle=dashes, linewidth=width, label=literal(label))
     axes.set(xscale="log", xlim=(1, _FARTHEST), ylim=(0, 1.02))
     axes.set_xticks([1, 1.5, 2, 3, 5, 10], ["1", "1.5", "2", "3", "5", "10"])
     axes.set_xticks([], minor=True)

@@ -80,6 +80,15 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib draws as it stands.
+
+    It leaves labels out of legends that are empty or begin with "_", and sets what is between two "$" as mathematics.
+    """
+    shown = text.replace("$", r"\$")
+    return shown if shown and shown[0] != "_" else f"\N{ZERO WIDTH SPACE}{shown}"
+
+
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an ``<svg>`` element.
 
