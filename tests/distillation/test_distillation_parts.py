@@ -3,25 +3,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedform.distillation import DistillConfig, HallOfFame
+from closedform.distillation import DistillConfig, HallOfFame, Table, distill, distill_table
 from closedform.distillation._pool import Pool
 from closedform.distillation._tidy import tidy
 from closedform.distillation.fit._refine import prune, refine, round_constants
 from closedform.distillation.problem._candidate import Average, Candidate, lift_constants, nodes, put_constants
 from closedform.distillation.problem._compose import compose_rule
-from closedform.distillation.problem._problem import Data, at_rows, prepare
+from closedform.distillation.problem._problem import Problem, at_rows, prepare
+from closedform.distillation.problem._samples import Samples
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.stages._gated import gated, units
 from closedform.distillation.stages._terms import choose
 from closedform.errors import CheckpointError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, initial_memory, parse, step, to_text, walk
 from closedform.rules import Rule
-from closedform.trajectories import Trajectories, column_source
+from closedform.trajectories import Trajectories, column_source, record
 
 MakeRecording = Callable[..., Trajectories]
 FAR = float("inf")
@@ -89,8 +91,8 @@ def test_the_best_terms_are_chosen_in_spite_of_correlation(generator: torch.Gene
     assert third.intercept == pytest.approx(3)
 
 
-def data_of(recording: Trajectories) -> Data:
-    return prepare(recording, DistillConfig())
+def data_of(recording: Trajectories) -> Problem:
+    return prepare(Samples.of(recording), DistillConfig())
 
 
 def test_constants_and_decays_are_fitted_to_the_truth(make_recording: MakeRecording) -> None:
@@ -274,3 +276,25 @@ def test_rules_keep_clear_of_the_recordings_names() -> None:
     source = column_source(("c1",), Rule.parse("r", "-c1", state={"c1": "0.5*c1 + g"}).program)
     rule = compose_rule("clash", Candidate(parse("0.25*c1 + 0.125")), source, {}, {})
     assert rule.constants == {"c2": 0.25, "c3": 0.125}
+
+
+def test_a_rule_bears_the_name_that_was_asked_for() -> None:
+    """Also where averages, which have names of their own, come along."""
+    hall = distill(record("momentum", ["quadratic"], steps=40, episodes=8), "sparse", generations=0, name="mine")
+    assert {entry.rule.name for entry in hall.entries} == {"mine"}
+    assert hall.choose().state_cost == 1
+
+
+def test_buffers_are_counted_as_the_whole_rule_keeps_them() -> None:
+    source = record("adam", ["quadratic"], steps=40, episodes=8)
+    hall = distill(source, "sparse", generations=0)
+    assert len(hall) > 2
+    assert all(entry.state_cost == entry.rule.state_cost for entry in hall.entries)
+
+
+def test_over_a_table_past_values_are_counted() -> None:
+    x = np.random.default_rng(0).normal(size=400)
+    columns = {"x": x[5:], "x_2": x[3:-2], "x_5": x[:-5], "y": x[5:] - 2 * x[3:-2] + x[:-5]}
+    found = distill_table(Table.from_columns(columns, "y"), "sparse", generations=0).choose()
+    assert found.state_cost == 5
+    assert found.equation == "x - 2*lag(x, 2) + lag(x, 5)"

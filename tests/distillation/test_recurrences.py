@@ -14,6 +14,7 @@ from open_loop import updates_of
 from closedform.distillation import DistillConfig, Entry, distill
 from closedform.distillation.problem._candidate import Average
 from closedform.distillation.problem._problem import prepare
+from closedform.distillation.problem._samples import Samples
 from closedform.distillation.problem._states import run_average
 from closedform.distillation.stages._recurrences import recurrences
 from closedform.distillation.stages._screen import Screen
@@ -141,9 +142,9 @@ def test_eleven_lags_and_a_mixture_need_no_recorded_window(make_recording: MakeR
 
 
 def test_nothing_is_searched_where_the_gradient_or_averages_are_missing(make_recording: MakeRecording) -> None:
-    other = prepare(make_recording(lambda g: -g(0), features=("m_tilde",)), DistillConfig())
+    other = prepare(Samples.of(make_recording(lambda g: -g(0), features=("m_tilde",))), DistillConfig())
     assert not list(recurrences(other, DistillConfig()))
-    own = prepare(make_recording(lambda g: -g(0)), DistillConfig())
+    own = prepare(Samples.of(make_recording(lambda g: -g(0))), DistillConfig())
     assert not list(recurrences(own, DistillConfig(decays=())))
     assert list(recurrences(own, DistillConfig()))
 
@@ -151,7 +152,7 @@ def test_nothing_is_searched_where_the_gradient_or_averages_are_missing(make_rec
 def test_a_screen_holds_what_comes_before_anything_not_finite(make_recording: MakeRecording) -> None:
     recording = make_recording(lambda g: -g(0), steps=40)
     recording.episode_updates[:, 25, 3] = torch.nan
-    screen = Screen(prepare(recording, DistillConfig()))
+    screen = Screen(prepare(Samples.of(recording), DistillConfig()))
     assert len(screen.y) == 3 * (11 * 40 + 25)  # one of four episodes is held out
     np.testing.assert_array_equal(screen.y, -screen.g)
     assert np.isfinite(screen.values(Average("g", 0.9, corrected=True))).all()

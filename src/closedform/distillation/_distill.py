@@ -25,14 +25,24 @@ from closedform._version import __version__
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT, non_dominated
 from closedform.distillation._hall import Entry, HallOfFame
+from closedform.distillation._outcome import Keeps, Outcome, Scored, Told
 from closedform.distillation._pool import Pool
 from closedform.distillation._restarts import restarted
 from closedform.distillation.engines import BACKENDS, Backend
 from closedform.distillation.fit import prune, refine, round_constants
-from closedform.distillation.problem import Candidate, Data, compose_rule, prepare, state_names, subset
+from closedform.distillation.problem import (
+    UNCOUNTED,
+    Candidate,
+    Problem,
+    Samples,
+    compose_rule,
+    prepare,
+    state_names,
+    subset,
+)
 from closedform.distillation.stages import FITTED, STAGES, bound_of, gated, units
 from closedform.errors import RuleError
-from closedform.lang import Expr, Parity, Symbol, names, rename, to_text, transform
+from closedform.lang import Expr, Parity, Program, Symbol, names, rename, to_text, transform
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
 
@@ -88,48 +98,41 @@ def distill(
         UnknownNameError: no such back end.
     """
     config = with_options(config or DistillConfig(), options, "option of distill")
-    return search(trajectories, backend, config, Told(progress, on_record), name)
-
-
-@dataclass(frozen=True)
-class Told:
-    """Who is told how a distillation goes on."""
-
-    progress: Progress | None = None
-    on_record: OnRecord | None = None
-
-    def __call__(self, done: int, total: int, record: Mapping[str, Any]) -> None:
-        if self.on_record is not None:
-            self.on_record(record)
-        if self.progress is not None:
-            self.progress(done, total, f"{record['stage']}: R^2 {1 - record['error']:.4f}  {record['equation']}")
+    optimizer = _optimizer(trajectories)
+    composer = _Composer(
+        name or f"{optimizer}-distilled"[:200],
+        trajectories.source,
+        optimizer,
+        tuple(trajectories.provenance.get("tasks", ())),
+    )
+    found = search(Samples.of(trajectories), backend, config, Told(progress, on_record), composer)
+    return HallOfFame(tuple(composer.entry(one) for one in found.entries), found.provenance)
 
 
 def search(
-    trajectories: Trajectories,
-    backend: str,
-    config: DistillConfig,
-    told: Told,
-    name: str | None = None,
-    exact: float = EXACT,
-) -> HallOfFame:
-    """As `distill`, for data of any precision: an error of at most ``exact`` counts as none."""
+    samples: Samples, backend: str, config: DistillConfig, told: Told, keeps: Keeps, exact: float = EXACT
+) -> Outcome:
+    """Search equations over rows of any kind and precision: an error of at most ``exact`` counts as none."""
     engine = lookup("back end", backend, BACKENDS)
     engine.check(config)
     if config.restarts > 1:
-        return restarted(functools.partial(search, exact=exact), trajectories, backend, config, told, name)
-    distillation = _Distillation(prepare(trajectories, config, exact), config, told)
+        return restarted(functools.partial(_once, samples, backend, keeps, exact), config, told)
+    distillation = _Distillation(prepare(samples, config, exact), config, told)
     try:
         with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small
             distillation.run(engine)
     except KeyboardInterrupt:
         distillation.interrupted = True
-    return distillation.hall(name or f"{_optimizer(trajectories)}-distilled"[:200], engine.name)
+    return distillation.outcome(engine.name, keeps)
+
+
+def _once(samples: Samples, backend: str, keeps: Keeps, exact: float, config: DistillConfig, told: Told) -> Outcome:
+    return search(samples, backend, config, told, keeps, exact)
 
 
 @dataclass
 class _Distillation:
-    data: Data
+    data: Problem
     config: DistillConfig
     told: Told
     interrupted: bool = False
@@ -252,11 +255,28 @@ class _Distillation:
             }
             self.told(generation, self.config.generations, record)
 
-    def hall(self, name: str, backend: str) -> HallOfFame:
-        found = [self.entry(candidate, name) for candidate in self.pool.scores]
+    def outcome(self, backend: str, keeps: Keeps) -> Outcome:
+        """What was found, judged on the held-out rows."""
+        found = (self.scored(candidate) for candidate in self.pool.scores)
+        usable = [one for one in found if self.counts(one) and keeps(one)]
+        return Outcome(non_dominated(usable, self.data.exact), self.provenance(backend))
+
+    def counts(self, found: Scored) -> bool:
+        """Whether an equation is finite and small enough."""
+        small = found.complexity <= self.config.max_complexity and found.state_cost < UNCOUNTED
+        return small and math.isfinite(found.error + found.train_error)
+
+    def scored(self, candidate: Candidate) -> Scored:
+        score = self.pool.scores[candidate]
+        text = to_text(rename(candidate.expr, state_names(candidate.live, self.data.samples.source)))
+        error = self.data.error(candidate, self.data.test)
+        kept = (score.error, score.complexity, score.state_cost, candidate.stage, self.config.seed)
+        return Scored(candidate, text, error, *kept)
+
+    def provenance(self, backend: str) -> dict[str, Any]:
         config = dataclasses.asdict(self.config)
-        provenance = {
-            "recording": dict(self.data.trajectories.provenance),
+        return {
+            "recording": dict(self.data.samples.provenance),
             "backend": backend,
             "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
             "held_out": self.data.held_out,
@@ -268,29 +288,44 @@ class _Distillation:
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }
-        return HallOfFame(non_dominated((entry for entry in found if entry is not None), self.data.exact), provenance)
 
-    def entry(self, candidate: Candidate, name: str) -> Entry | None:
-        score = self.pool.scores[candidate]
-        error = self.data.error(candidate, self.data.test)
-        if not math.isfinite(error + score.error) or score.complexity > self.config.max_complexity:
-            return None
-        source = self.data.trajectories.source
-        results = {"r2": round(1 - error, 6), "r2_train": round(1 - score.error, 6), "complexity": score.complexity}
+
+@dataclass(frozen=True)
+class _Composer:
+    """Makes entries of a hall: whole rules, of which some are past the language's limits."""
+
+    name: str
+    source: Program
+    optimizer: str
+    tasks: tuple[str, ...]
+
+    def __call__(self, found: Scored) -> bool:
+        """Whether a rule can be made of an equation, and read back."""
+        try:
+            Rule.from_dict(self.rule(found).to_dict())
+        except RuleError:
+            return False
+        return True
+
+    def rule(self, found: Scored) -> Rule:
+        results = {
+            "r2": round(1 - found.error, 6),
+            "r2_train": round(1 - found.train_error, 6),
+            "complexity": found.complexity,
+        }
         provenance = {
             "source": "distilled by closedform",
-            "optimizer": _optimizer(self.data.trajectories),
-            "tasks": list(self.data.trajectories.provenance.get("tasks", [])),
-            "stage": candidate.stage,
-            "seed": self.config.seed,
+            "optimizer": self.optimizer,
+            "tasks": list(self.tasks),
+            "stage": found.stage,
+            "seed": found.seed,
         }
-        try:
-            composed = compose_rule(name, candidate, source, provenance, results)
-            rule = Rule.from_dict(composed.to_dict())  # what is in a hall can be read back
-        except RuleError:  # past the language's limits
-            return None
-        text = to_text(rename(candidate.expr, state_names(candidate.live, source)))
-        return Entry(rule, text, error, score.error, score.complexity, rule.state_cost, candidate.stage)
+        return compose_rule(self.name, found.candidate, self.source, provenance, results)
+
+    def entry(self, found: Scored) -> Entry:
+        rule = Rule.from_dict(self.rule(found).to_dict())
+        kept = (found.equation, found.error, found.train_error, found.complexity, rule.state_cost, found.stage)
+        return Entry(rule, *kept)
 
 
 def _optimizer(trajectories: Trajectories) -> str:

@@ -15,10 +15,11 @@ from closedform._document import Many, read, shown
 from closedform._options import with_options
 from closedform._progress import OnRecord, Progress
 from closedform.distillation._config import DistillConfig
-from closedform.distillation._distill import Told, search
+from closedform.distillation._distill import search
 from closedform.distillation._front import MAX_ENTRIES, MOST_ROWS, Front, non_dominated
-from closedform.distillation._hall import Buffers, Entry, Error, Formula, Nodes, Stage
-from closedform.distillation.problem import Data, Part, Scaled, Table, checked, prepare
+from closedform.distillation._hall import Buffers, Error, Formula, Nodes, Stage
+from closedform.distillation._outcome import Scored, Told
+from closedform.distillation.problem import Part, Problem, Scaled, Table, checked, prepare
 from closedform.errors import ExpressionError, UnknownNameError
 from closedform.lang import (
     Expr,
@@ -141,13 +142,18 @@ def distill_table(
     """
     config = with_options(config or DistillConfig(), options, "option of distill")
     scaled = Scaled.of(checked(table, config.nonfinite_limit))
-    trajectories = scaled.table.trajectories()
-    hall = search(trajectories, backend, config, Told(progress, on_record), exact=scaled.exact)
-    judged = _Judged(table, scaled, prepare(trajectories, config, scaled.exact))
-    found = [judged.equation(entry) for entry in hall.entries]
+    samples = scaled.table.samples()
+    outcome = search(samples, backend, config, Told(progress, on_record), _always, scaled.exact)
+    judged = _Judged(table, scaled, prepare(samples, config, scaled.exact))
+    found = [judged.equation(entry) for entry in outcome.entries]
     usable = [entry for entry in found if math.isfinite(entry.error) and entry.complexity <= config.max_complexity]
-    provenance = {**hall.provenance, **_provenance(table, hall.provenance)}
+    provenance = {**outcome.provenance, **_provenance(table, outcome.provenance)}
     return EquationHall(non_dominated(usable, scaled.exact), provenance)
+
+
+def _always(_: Scored) -> bool:
+    """A table's equations need not be rules."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -156,9 +162,9 @@ class _Judged:
 
     table: Table
     scaled: Scaled
-    data: Data
+    data: Problem
 
-    def equation(self, entry: Entry) -> Equation:
+    def equation(self, entry: Scored) -> Equation:
         """An entry over the scaled columns as an equation over the table's own."""
         expr = self.scaled.whole(parse(entry.equation), lambda expr: self.error(expr, self.data.train))
         held_out, train = self.error(expr, self.data.test), self.error(expr, self.data.train)

@@ -10,8 +10,7 @@ import torch
 
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._tidy import tidy
-from closedform.distillation.problem import Candidate, Data, at_rows, compose_rule, nodes
-from closedform.errors import RuleError
+from closedform.distillation.problem import Candidate, Problem, at_rows, nodes
 from closedform.lang import Apply, Expr, Number, apply, lags, names
 
 ROOM = 2
@@ -39,7 +38,7 @@ class Pool:
         scores: The candidates that were kept.
     """
 
-    data: Data
+    data: Problem
     config: DistillConfig
     scores: dict[Candidate, Score] = field(default_factory=dict)
     _costs: dict[frozenset[object], int] = field(default_factory=dict)
@@ -98,22 +97,18 @@ class Pool:
         states = frozenset(value for name, value in candidate.averages.items() if name in read)
         key = frozenset((*read, *lags(candidate.expr).items(), *states, *candidate.recurrences.items()))
         if key not in self._costs:
-            source = self.data.trajectories.source
-            try:
-                self._costs[key] = compose_rule("cost", candidate, source, {}, {}).state_cost
-            except RuleError:  # past the language's limits
-                self._costs[key] = 10**9
+            self._costs[key] = self.data.state_cost(candidate)
         return self._costs[key]
 
 
-def _finite_at_rest(candidate: Candidate, data: Data) -> bool:
+def _finite_at_rest(candidate: Candidate, data: Problem) -> bool:
     """True if the equation is finite where all signals are 0, as for a parameter that never has a gradient."""
     zero = torch.zeros(1, dtype=torch.float64)
     values = dict.fromkeys((*data.train.read(candidate.expr), *candidate.averages, *candidate.recurrences), zero)
     return bool(torch.isfinite(at_rows(candidate.expr, values, 1)).all())
 
 
-def _guarded(expr: Expr, candidate: Candidate, data: Data) -> Expr:
+def _guarded(expr: Expr, candidate: Candidate, data: Problem) -> Expr:
     """The expression with a small number added to denominators that are never negative but may be 0."""
     if not isinstance(expr, Apply):
         return expr

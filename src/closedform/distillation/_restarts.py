@@ -12,37 +12,29 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from closedform.distillation._config import DistillConfig
-from closedform.distillation._front import non_dominated
-from closedform.distillation._hall import HallOfFame
-from closedform.trajectories import Trajectories
+from closedform.distillation._front import least_error, non_dominated
+from closedform.distillation._outcome import Outcome, Told
 
-Distill = Callable[..., HallOfFame]
+Once: TypeAlias = Callable[[DistillConfig, Told], Outcome]
 
 
-def restarted(
-    distill: Distill,
-    trajectories: Trajectories,
-    backend: str,
-    config: DistillConfig,
-    told: Callable[[int, int, Mapping[str, Any]], None],
-    name: str | None,
-) -> HallOfFame:
-    """Distil ``config.restarts`` times, with the seeds ``config.seed``, ``config.seed + 1``, ...
+def restarted(once: Once, config: DistillConfig, told: Told) -> Outcome:
+    """Search ``config.restarts`` times, with the seeds ``config.seed``, ``config.seed + 1``, ...
 
     Args:
-        distill: The function that distils once.
-        trajectories, backend, config, name: As it takes them.
+        once: Searches once; it must be picklable.
+        config: Of all.
         told: Called when a run ends, in the order of the seeds, with the runs done and the best equation so far.
 
     Returns:
-        One hall of fame; it depends on the seeds alone, not on the number of processes.
+        One outcome; it depends on the seeds alone, not on the number of processes.
     """
     import joblib
 
@@ -58,57 +50,48 @@ def restarted(
         )
         for index in range(config.restarts)
     ]
-    halls: list[HallOfFame] = []
+    found: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="closedform-") as folder, _interrupts_noted(Path(folder) / "stop") as stop:
-        jobs = (joblib.delayed(_run)(_Job(distill, trajectories, backend, run, name, stop)) for run in runs)
-        for hall in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
-            halls.append(hall)
-            if (found := merged(halls)).entries:
+        jobs = (joblib.delayed(_run)(once, run, stop) for run in runs)
+        for outcome in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
+            found.append(outcome)
+            if entries := merged(found).entries:
+                best = least_error(entries)
                 record = {
-                    "stage": f"restart {len(halls)} of {config.restarts}",
-                    "generation": len(halls) * config.generations,
+                    "stage": f"restart {len(found)} of {config.restarts}",
+                    "generation": len(found) * config.generations,
                     "seconds": time.monotonic() - start,
-                    "error": found.best.train_error,
-                    "equation": found.best.equation,
+                    "error": best.train_error,
+                    "equation": best.equation,
                 }
-                told(len(halls), config.restarts, record)
-    hall = merged(halls)
+                told(len(found), config.restarts, record)
+    whole = merged(found)
     further = {
-        "restarts": len(halls),
+        "restarts": len(found),
         "seeds": [run.seed for run in runs],
         "seconds": round(time.monotonic() - start, 2),
     }
-    return replace(hall, provenance={**hall.provenance, **further})
+    return Outcome(whole.entries, {**whole.provenance, **further})
 
 
-def merged(halls: list[HallOfFame]) -> HallOfFame:
-    """The front of several halls of one recording; the provenance is the first one's, with the notes of all."""
-    notes = dict.fromkeys(note for hall in halls for note in hall.provenance.get("notes", ()))
-    exact = halls[0].provenance["exact"]
-    entries = non_dominated((entry for hall in halls for entry in hall.entries), exact)
-    interrupted = any(hall.interrupted for hall in halls)
-    return HallOfFame(entries, {**halls[0].provenance, "notes": list(notes), "interrupted": interrupted})
+def merged(found: Sequence[Outcome]) -> Outcome:
+    """The front of several outcomes of one search; the provenance is the first one's, with the notes of all."""
+    first = found[0].provenance
+    entries = non_dominated((entry for one in found for entry in one.entries), first["exact"])
+    notes = dict.fromkeys(note for one in found for note in one.provenance["notes"])
+    interrupted = any(one.provenance["interrupted"] for one in found)
+    return Outcome(entries, {**first, "notes": list(notes), "interrupted": interrupted})
 
 
-@dataclass(frozen=True)
-class _Job:
-    distill: Distill
-    trajectories: Trajectories
-    backend: str
-    config: DistillConfig
-    name: str | None
-    stop: Path
-
-
-def _run(job: _Job) -> HallOfFame:
+def _run(once: Once, config: DistillConfig, stop: Path) -> Outcome:
     if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts the whole group; the file tells us
 
     def look(*_: object) -> None:
-        if job.stop.exists():
+        if stop.exists():
             raise KeyboardInterrupt
 
-    return job.distill(job.trajectories, job.backend, job.config, look, job.name)
+    return once(config, Told(progress=look))
 
 
 @contextmanager

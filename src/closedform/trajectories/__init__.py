@@ -3,15 +3,15 @@
 from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
 from closedform.trajectories._record import RecordConfig, record
 from closedform.trajectories._storage import FORMAT
-from closedform.trajectories._trajectories import ROW_LABELS, Trajectories, load_trajectories, save_trajectories
+from closedform.trajectories._trajectories import Trajectories, hold_out, load_trajectories, save_trajectories
 
 __all__ = [
     "FORMAT",
-    "ROW_LABELS",
     "Column",
     "RecordConfig",
     "Trajectories",
     "column_source",
+    "hold_out",
     "lagged",
     "load_trajectories",
     "record",

@@ -21,7 +21,7 @@ from closedform.lang import Program
 from closedform.trajectories import _storage
 from closedform.trajectories._columns import MAX_LAG, Column, check_source
 
-ROW_LABELS = ("episode", "step", "coordinate", "layer")
+_ROW_LABELS = ("episode", "step", "coordinate", "layer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Trajectories:
         """The rows and episodes of the given episode numbers only."""
         wanted = torch.tensor(sorted(set(numbers)), dtype=torch.int64)
         rows, blocks = torch.isin(self.episode, wanted), torch.isin(self.episodes, wanted)
-        part = {name: getattr(self, name)[rows] for name in ("features", "updates", *ROW_LABELS)}
+        part = {name: getattr(self, name)[rows] for name in ("features", "updates", *_ROW_LABELS)}
         names = ("gradients", "weights", "episode_updates", "episodes", "episode_coordinates", "episode_layers")
         part |= {name: getattr(self, name)[blocks] for name in names}
         return replace(self, **part)
@@ -117,26 +117,24 @@ class Trajectories:
         known = self.episodes.tolist()
         if len(known) < 2:
             raise OptionError("a split by episode needs at least two episodes; record more")
-        chosen = set(known) & set(test_episodes) if test_episodes is not None else self._draw(test_fraction, seed)
+        chosen = (
+            set(known) & set(test_episodes)
+            if test_episodes is not None
+            else hold_out(self.episodes_by_task, test_fraction, seed)
+        )
         if not chosen or len(chosen) == len(known):
             raise OptionError(f"the held-out episodes must be some but not all of {known}")
         train = self.select_episodes([number for number in known if number not in chosen])
         return train, self.select_episodes(sorted(chosen))
 
-    def _draw(self, fraction: float, seed: int) -> set[int]:
-        check_share("test_fraction", fraction)
-        check_seed("seed", seed)
+    @property
+    def episodes_by_task(self) -> list[list[int]]:
+        """The episodes' numbers, those of one task together."""
         tasks = {entry["number"]: entry["task"] for entry in self.provenance.get("episodes", [])}
         groups: dict[Any, list[int]] = {}
         for number in self.episodes.tolist():
             groups.setdefault(tasks.get(number), []).append(number)
-        generator = torch.Generator().manual_seed(seed)
-        chosen: set[int] = set()
-        for numbers in groups.values():
-            order = torch.randperm(len(numbers), generator=generator).tolist()
-            count = min(max(round(fraction * len(numbers)), 1), len(numbers) - 1)
-            chosen |= {numbers[index] for index in order[:count]}
-        return chosen
+        return list(groups.values())
 
     def save(self, path: str | Path) -> Path:
         """Write the recording, atomically: one safetensors file.
@@ -161,6 +159,23 @@ class Trajectories:
             return cls(columns=found.columns, source=found.source, provenance=found.provenance, **found.tensors)
         except ClosedFormError as error:
             raise _storage.damaged(Path(path), error) from None
+
+
+def hold_out(groups: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
+    """Numbers to hold out: of every group its share, at least one, and not all of it if there are two.
+
+    Raises:
+        OptionError: the share or the seed makes no sense.
+    """
+    check_share("test_fraction", fraction)
+    check_seed("seed", seed)
+    generator = torch.Generator().manual_seed(seed)
+    chosen: set[int] = set()
+    for numbers in groups:
+        order = torch.randperm(len(numbers), generator=generator).tolist()
+        count = min(max(round(fraction * len(numbers)), 1), len(numbers) - 1)
+        chosen |= {numbers[index] for index in order[:count]}
+    return chosen
 
 
 _TENSORS = tuple(entry.name for entry in fields(Trajectories) if entry.type == "Tensor")
@@ -193,9 +208,9 @@ def _check_columns(trajectories: Trajectories) -> None:
 
 def _check_rows(trajectories: Trajectories) -> None:
     rows = len(trajectories.updates)
-    shapes = {"features": (rows, len(trajectories.columns)), "updates": (rows,), **dict.fromkeys(ROW_LABELS, (rows,))}
+    shapes = {"features": (rows, len(trajectories.columns)), "updates": (rows,), **dict.fromkeys(_ROW_LABELS, (rows,))}
     _check_shapes(trajectories, shapes)
-    _check_types(trajectories, ("features", "updates"), ROW_LABELS)
+    _check_types(trajectories, ("features", "updates"), _ROW_LABELS)
 
 
 def _check_episodes(trajectories: Trajectories) -> None:

@@ -17,7 +17,7 @@ from closedform.distillation._tidy import tidy
 from closedform.distillation.fit._residuals import Fit
 from closedform.distillation.problem import (
     Candidate,
-    Data,
+    Problem,
     constant_name,
     floors,
     lift_constants,
@@ -37,7 +37,7 @@ ROUNDING_LOSS = 1e-3
 """Share by which rounding may raise the training error."""
 
 
-def refine(candidate: Candidate, data: Data, evaluations: int = 15, rows: int | None = None) -> Candidate:
+def refine(candidate: Candidate, data: Problem, evaluations: int = 15, rows: int | None = None) -> Candidate:
     """Fit a candidate's constants, decays among them, to the training rows: Levenberg-Marquardt.
 
     Args:
@@ -86,7 +86,7 @@ def _damped_step(curvature: np.ndarray, slope: np.ndarray, damping: float) -> np
     return scale * np.linalg.solve(matrix, scale * slope)
 
 
-def prune(candidate: Candidate, data: Data, tolerance: float, steps: int = 8) -> list[Candidate]:
+def prune(candidate: Candidate, data: Problem, tolerance: float, steps: int = 8) -> list[Candidate]:
     """Take out the least useful part again and again, fitting the rest anew each time.
 
     Args:
@@ -127,7 +127,7 @@ def reductions(expr: Expr) -> Iterator[Expr]:
             yield apply(expr.op, *expr.args[:index], smaller, *expr.args[index + 1 :])
 
 
-def round_constants(candidate: Candidate, data: Data) -> Candidate:
+def round_constants(candidate: Candidate, data: Problem) -> Candidate:
     """The candidate with as few significant digits as cost next to nothing on the training rows."""
     limit = data.error(candidate, data.train) * (1 + ROUNDING_LOSS) + data.exact
     usual = _with_usual_floors(candidate)

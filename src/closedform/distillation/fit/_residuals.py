@@ -18,7 +18,7 @@ from closedform.distillation.problem import (
     BIG,
     Average,
     Candidate,
-    Data,
+    Problem,
     Tape,
     constant_name,
     floors,
@@ -55,7 +55,7 @@ class Fit:
         size: The number of unknowns: constants of the equation, of its recurrences, and averages' decays.
     """
 
-    def __init__(self, candidate: Candidate, data: Data, rows: Tensor) -> None:
+    def __init__(self, candidate: Candidate, data: Problem, rows: Tensor) -> None:
         self._data = data
         self._rows = rows
         self._wanted = data.train.y[rows]
@@ -124,7 +124,7 @@ class Fit:
         if not self._recurrences:
             return {}
         part = self._data.train
-        signals = part.sequences(self._recurrences.values())
+        signals = part.flat_signals(self._recurrences.values())
         fixed = {name: value.to(torch.float32) for name, value in constants.items() if name.startswith("cf_")}
         history = run_recurrences(self._recurrences, signals, fixed, batch)
         return {name: part.pick(values)[:, self._rows].to(torch.float64) for name, values in history.items()}

@@ -1,6 +1,6 @@
 """What is searched over: rows of a recording or a table, the states that may be added, and candidate equations.
 
-Recordings, tables and screens each build one `Data`; a `Candidate` is an equation over it with the averages and
+Recordings, tables and screens each build one `Problem`; a `Candidate` is an equation over it with the averages and
 recurrences that it needs, and `compose_rule` writes it down as a whole rule.
 """
 
@@ -14,8 +14,9 @@ from closedform.distillation.problem._candidate import (
     put_constants,
     with_decays,
 )
-from closedform.distillation.problem._compose import compose_rule, state_names
-from closedform.distillation.problem._problem import BIG, Data, Part, at_rows, prepare, subset
+from closedform.distillation.problem._compose import compose, compose_rule, state_names
+from closedform.distillation.problem._problem import BIG, UNCOUNTED, Part, Problem, at_rows, prepare, subset
+from closedform.distillation.problem._samples import Samples, Sequences
 from closedform.distillation.problem._scaling import Scaled
 from closedform.distillation.problem._sequences import Tape, run_recurrences
 from closedform.distillation.problem._table_files import READERS, load_table
@@ -24,15 +25,19 @@ from closedform.distillation.problem._tables import Table, checked
 __all__ = [
     "BIG",
     "READERS",
+    "UNCOUNTED",
     "Average",
     "Candidate",
-    "Data",
     "Part",
+    "Problem",
+    "Samples",
     "Scaled",
+    "Sequences",
     "Table",
     "Tape",
     "at_rows",
     "checked",
+    "compose",
     "compose_rule",
     "constant_name",
     "floors",

@@ -1,4 +1,4 @@
-"""A recording as regression data: usable columns, training and held-out rows, moving averages of any decay.
+"""The problem: usable columns, training and held-out rows, moving averages of any decay, states run over sequences.
 
 Expressions are over the recording's own signals, with lags as the language writes them, and over moving averages,
 which are named. Everything is float64.
@@ -7,7 +7,7 @@ which are named. Everything is float64.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,15 +17,15 @@ from torch import Tensor
 from closedform.distillation._config import AUTO, NONE, DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.problem._candidate import Average, Candidate, lag_name
+from closedform.distillation.problem._compose import compose
+from closedform.distillation.problem._samples import MIN_ROWS, Samples, Sequences
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.problem._states import Inputs, run_average, start_share
 from closedform.distillation.problem._symmetries import Signals, Symmetries, averages_of, decide
-from closedform.errors import DataError, DistillationError
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, names, walk
-from closedform.trajectories import ROW_LABELS, Column, Trajectories, run_source
+from closedform.errors import DistillationError, ExpressionError
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, lags, names, walk
+from closedform.trajectories import Column, hold_out, run_source
 
-MIN_ROWS = 20
-"""Fewer rows than this cannot hold out any and say something about a fit."""
 MAX_ROWS = 100_000
 """More rows than this are thinned out: the constants of an equation do not get better, only slower."""
 SYMMETRY_ROWS = 5000
@@ -33,6 +33,7 @@ SYMMETRY_ROWS = 5000
 KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
+UNCOUNTED = 10**9
 MARGIN = 1.0
 """How far past the training updates a prediction may be judged, in units of their range."""
 BIG = 1e6
@@ -40,47 +41,52 @@ BIG = 1e6
 
 
 class Part:
-    """Some rows of a recording: values of columns and averages, and the updates."""
+    """Some rows: values of columns and averages, and the updates."""
 
-    def __init__(self, trajectories: Trajectories, columns: Sequence[Column], rows: Tensor) -> None:
-        features = trajectories.features[rows].to(torch.float64)
-        order = {column: index for index, column in enumerate(trajectories.columns)}
+    def __init__(self, samples: Samples, columns: Sequence[Column], rows: Tensor) -> None:
+        features = samples.features[rows].to(torch.float64)
+        order = {column: index for index, column in enumerate(samples.columns)}
         self.columns = {column.name: features[:, order[column]] for column in columns}
-        self.y = trajectories.updates[rows].to(torch.float64)
-        self._trajectories = trajectories
+        self.y = samples.updates[rows].to(torch.float64)
+        self._samples = samples
         self.rows = rows
         self._averages: dict[Average, Tensor] = {}
         self._inputs: Inputs = {}
         self._lags: dict[str, Tensor] = {}
         self._states: dict[tuple[tuple[str, Expr], ...], dict[str, Tensor]] = {}
 
+    @property
+    def _sequences(self) -> Sequences:
+        assert self._samples.sequences is not None
+        return self._samples.sequences
+
     @cached_property
     def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where the rows lie in ``signals``: indices of episode, coordinate and step."""
-        episode, step, coordinate = (index[self.rows] for index in self._trajectories.positions())
+        episode, step, coordinate = (index[self.rows] for index in self._sequences.cells)
         return torch.searchsorted(self._episodes, episode), coordinate, step
 
     @cached_property
     def signals(self) -> dict[str, np.ndarray]:
         """Every signal over the whole of these rows' episodes, [E, C, T]; 0 where it is not finite."""
-        source = self._trajectories
-        values = run_source(source.source, source.gradients[self._episodes], source.weights[self._episodes])
+        own = self._sequences
+        values = run_source(self._samples.source, own.gradients[self._episodes], own.weights[self._episodes])
         finite = {name: torch.nan_to_num(value, 0.0, 0.0, 0.0) for name, value in values.items()}
         return {name: value.transpose(1, 2).contiguous().numpy() for name, value in finite.items()}
 
     @cached_property
     def episode_gradients(self) -> Tensor:
         """Gradients over the whole of these rows' episodes, as recorded, [E, T, C]."""
-        return self._trajectories.gradients[self._episodes].to(torch.float64)
+        return self._sequences.gradients[self._episodes].to(torch.float64)
 
     @cached_property
     def episode_updates(self) -> Tensor:
         """The same for the updates."""
-        return self._trajectories.episode_updates[self._episodes].to(torch.float64)
+        return self._sequences.updates[self._episodes].to(torch.float64)
 
     @cached_property
     def _episodes(self) -> Tensor:
-        return self._trajectories.positions()[0][self.rows].unique()
+        return self._sequences.cells[0][self.rows].unique()
 
     def average(self, average: Average) -> Tensor:
         """A moving average at the rows, [N]; the last few hundred are kept."""
@@ -109,17 +115,17 @@ class Part:
         if key and key not in self._states:
             if len(self._states) >= KEPT_STATES:
                 self._states.pop(next(iter(self._states)))
-            history = run_recurrences(recurrences, self.sequences(recurrences.values()), {})
+            history = run_recurrences(recurrences, self.flat_signals(recurrences.values()), {})
             self._states[key] = {name: self.pick(values)[0].to(torch.float64) for name, values in history.items()}
         return self._states[key] if key else {}
 
-    def sequences(self, exprs: Iterable[Expr]) -> dict[str, Tensor]:
+    def flat_signals(self, exprs: Iterable[Expr]) -> dict[str, Tensor]:
         """The signals that expressions read, [T, E * C], float32: recurrences run over them."""
         read = set().union(*(names(expr) for expr in exprs)).intersection(self.signals)
         return {name: torch.from_numpy(self.signals[name]).flatten(0, 1).T.to(torch.float32) for name in sorted(read)}
 
     def pick(self, history: Tensor) -> Tensor:
-        """Values at the rows, [B, N], of what was run over ``sequences``: [T, B, E * C]."""
+        """Values at the rows, [B, N], of what was run over ``flat_signals``: [T, B, E * C]."""
         episode, coordinate, step = self.cells
         width = next(iter(self.signals.values())).shape[1]
         return history.transpose(0, 1)[:, step, episode * width + coordinate]
@@ -145,29 +151,32 @@ def _value(expr: Expr, values: Mapping[str, Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Data:
+class Problem:
     """What stages search over.
 
     Attributes:
-        trajectories: The recording.
-        columns: Its usable columns: finite, not constant, no two alike.
+        samples: Rows and sequences, of which these are the usable ones.
+        columns: The usable columns: finite, not constant, no two alike.
         train, test: Training and held-out rows.
         held_out: In words, what was held out.
-        recurrent: True if averages can be computed: the episodes are there.
         notes: What was left out and why, one line each.
         symmetries: What candidates must keep to.
         exact: 1 - R^2 that rounding of the updates alone may cause.
     """
 
-    trajectories: Trajectories
+    samples: Samples
     columns: tuple[Column, ...]
     train: Part
     test: Part
     held_out: str
-    recurrent: bool
     notes: tuple[str, ...]
     symmetries: Symmetries
     exact: float = EXACT
+
+    @property
+    def recurrent(self) -> bool:
+        """True if averages and states can be computed: the sequences are there."""
+        return self.samples.sequences is not None
 
     def predict(self, candidate: Candidate, part: Part) -> Tensor:
         """The candidate's updates at a part's rows, [N]."""
@@ -186,10 +195,22 @@ class Data:
         spread = torch.square(part.y - part.y.mean()).sum()
         return float(torch.square(part.y - predicted).sum() / spread.clamp_min(1e-300))
 
+    def state_cost(self, candidate: Candidate) -> int:
+        """Buffers that a candidate needs: of its program; over a table, past values of the columns.
+
+        `UNCOUNTED` if it is past the language's limits.
+        """
+        if not self.samples.recorded:
+            return sum(lags(candidate.expr).values())
+        try:
+            return compose(candidate, self.samples.source).state_cost
+        except ExpressionError:
+            return UNCOUNTED
+
     @property
     def rests(self) -> bool:
         """True if all signals may be 0 at once, as where a parameter has no gradient; not so in a plain table."""
-        return self.trajectories.gradients.numel() > 0
+        return self.samples.recorded
 
     @cached_property
     def scale(self) -> float:
@@ -197,11 +218,11 @@ class Data:
         return float(self.train.y.std())
 
 
-def prepare(trajectories: Trajectories, config: DistillConfig, exact: float = EXACT) -> Data:
-    """Check a recording, leave out what cannot be used, hold out episodes.
+def prepare(samples: Samples, config: DistillConfig, exact: float = EXACT) -> Problem:
+    """Check rows, leave out what cannot be used, hold out whole parts.
 
     Args:
-        trajectories: The recording.
+        samples: The rows.
         config: What is held out, and how much may be left out.
         exact: 1 - R^2 that rounding of the updates alone may cause.
 
@@ -209,10 +230,10 @@ def prepare(trajectories: Trajectories, config: DistillConfig, exact: float = EX
         DistillationError: too few rows, too many that are not finite, or an update that never changes.
     """
     notes: list[str] = []
-    trajectories = _thinned(trajectories, notes)
-    columns = _usable_columns(trajectories, notes)
-    features = trajectories.features[:, [trajectories.columns.index(column) for column in columns]]
-    finite = torch.isfinite(features).all(dim=1) & torch.isfinite(trajectories.updates)
+    samples = _thinned(samples, notes)
+    columns = _usable_columns(samples, notes)
+    features = samples.features[:, [samples.columns.index(column) for column in columns]]
+    finite = torch.isfinite(features).all(dim=1) & torch.isfinite(samples.updates)
     lost = int((~finite).sum())
     if lost > config.nonfinite_limit * len(finite):
         raise DistillationError(
@@ -221,29 +242,27 @@ def prepare(trajectories: Trajectories, config: DistillConfig, exact: float = EX
         )
     if lost:
         notes.append(f"{lost} rows with NaN or infinity left out")
-    _check_target(trajectories.updates[finite])
-    train, test, held_out = _hold_out(trajectories, finite, config)
-    columns = _distinct(columns, trajectories, train, notes)
-    parts = (Part(trajectories, columns, train), Part(trajectories, columns, test))
-    recurrent = _recurrent(trajectories)
-    kept = _symmetries(trajectories, columns, parts, recurrent, config)
-    return Data(trajectories, columns, *parts, held_out, recurrent, tuple(notes), kept, exact)
+    _check_target(samples.updates[finite])
+    train, test, held_out = _hold_out(samples, finite, config)
+    columns = _distinct(columns, samples, train, notes)
+    parts = (Part(samples, columns, train), Part(samples, columns, test))
+    kept = _symmetries(samples, columns, parts, config)
+    return Problem(samples, columns, *parts, held_out, tuple(notes), kept, exact)
 
 
 def _symmetries(
-    trajectories: Trajectories,
+    samples: Samples,
     columns: Sequence[Column],
     parts: tuple[Part, Part],
-    recurrent: bool,
     config: DistillConfig,
 ) -> Symmetries:
     """What candidates must keep to: measured on the columns and on averages of those that turn with the gradient."""
-    plain = Symmetries(trajectories.source)
-    if not trajectories.gradients.numel():
+    plain = Symmetries(samples.source)
+    if not samples.recorded:
         if config.symmetries not in (NONE, AUTO):
             raise DistillationError(f"symmetries={config.symmetries!r} needs a recording: a table of data has none")
         return plain
-    read, averages = [column.feature for column in columns], _averages(columns, plain) if recurrent else []
+    read, averages = [column.feature for column in columns], _averages(columns, plain) if samples.sequences else []
     rows = [subset(part, SYMMETRY_ROWS, config.seed) for part in parts]
     values = [torch.cat([p.columns[c.name][r] for p, r in zip(parts, rows, strict=True)]) for c in columns]
     values += [torch.cat([p.average(a)[r] for p, r in zip(parts, rows, strict=True)]) for a in averages]
@@ -255,7 +274,7 @@ def _symmetries(
     )
     y = torch.cat([part.y[chosen] for part, chosen in zip(parts, rows, strict=True)])
     train = torch.arange(len(y)) < len(rows[0])
-    return decide(config.symmetries, trajectories.source, signals, y, train, config.seed)
+    return decide(config.symmetries, samples.source, signals, y, train, config.seed)
 
 
 def _averages(columns: Sequence[Column], plain: Symmetries) -> list[Average]:
@@ -270,10 +289,10 @@ def subset(part: Part, count: int, seed: int) -> Tensor:
     return order[:count].sort().values
 
 
-def _usable_columns(trajectories: Trajectories, notes: list[str]) -> tuple[Column, ...]:
+def _usable_columns(samples: Samples, notes: list[str]) -> tuple[Column, ...]:
     usable = []
-    for index, column in enumerate(trajectories.columns):
-        if bool(torch.isfinite(trajectories.features[:, index]).any()):
+    for index, column in enumerate(samples.columns):
+        if bool(torch.isfinite(samples.features[:, index]).any()):
             usable.append(column)
         else:
             notes.append(f"column {column.name} left out: never finite")
@@ -282,17 +301,14 @@ def _usable_columns(trajectories: Trajectories, notes: list[str]) -> tuple[Colum
     return tuple(usable)
 
 
-def _thinned(trajectories: Trajectories, notes: list[str]) -> Trajectories:
-    """The recording with at most ``MAX_ROWS`` of its rows; its episodes stay."""
-    count = len(trajectories)
+def _thinned(samples: Samples, notes: list[str]) -> Samples:
+    """At most ``MAX_ROWS`` of the rows."""
+    count = len(samples)
     if count <= MAX_ROWS:
-        return trajectories
+        return samples
     notes.append(f"{count:,} rows: {MAX_ROWS:,} of them are used, drawn at random")
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MAX_ROWS].sort().values
-    return replace(
-        trajectories,
-        **{name: getattr(trajectories, name)[rows] for name in ("features", "updates", *ROW_LABELS)},
-    )
+    return samples.rows(rows)
 
 
 def _check_target(updates: Tensor) -> None:
@@ -305,13 +321,11 @@ def _check_target(updates: Tensor) -> None:
         raise DistillationError(f"the update is always {low:g}: there is nothing to distil")
 
 
-def _distinct(
-    columns: Sequence[Column], trajectories: Trajectories, rows: Tensor, notes: list[str]
-) -> tuple[Column, ...]:
+def _distinct(columns: Sequence[Column], samples: Samples, rows: Tensor, notes: list[str]) -> tuple[Column, ...]:
     kept: list[Column] = []
     normed: list[Tensor] = []
     for column in columns:
-        values = trajectories.features[rows, trajectories.columns.index(column)].to(torch.float64)
+        values = samples.features[rows, samples.columns.index(column)].to(torch.float64)
         centred = values - values.mean()
         size = float(centred.norm())
         if size <= 1e-9 * float(values.norm()) or size == 0:
@@ -331,37 +345,29 @@ def _distinct(
     return tuple(kept)
 
 
-def _hold_out(trajectories: Trajectories, finite: Tensor, config: DistillConfig) -> tuple[Tensor, Tensor, str]:
+def _hold_out(samples: Samples, finite: Tensor, config: DistillConfig) -> tuple[Tensor, Tensor, str]:
     """Indices of training and test rows; whole episodes where there are two, else whole coordinates, else the end."""
-    if len(trajectories.episode[finite].unique()) > 1:
-        held = trajectories.split(config.test_fraction, config.holds_out_by)[1].episodes
-        test, what = torch.isin(trajectories.episode, held), f"episodes {held.tolist()}"
+    if len(samples.part[finite].unique()) > 1:
+        held = sorted(hold_out(samples.parts, config.test_fraction, config.holds_out_by))
+        test, what = torch.isin(samples.part, torch.tensor(held)), f"episodes {held}"
     else:
-        coordinates = trajectories.coordinate[finite].unique()
+        coordinates = samples.coordinate[finite].unique()
         if len(coordinates) > 1:
             order = torch.randperm(len(coordinates), generator=torch.Generator().manual_seed(config.holds_out_by))
             count = min(max(round(config.test_fraction * len(order)), 1), len(order) - 1)
-            test = torch.isin(trajectories.coordinate, coordinates[order[:count]])
+            test = torch.isin(samples.coordinate, coordinates[order[:count]])
             what = f"{count} of {len(order)} coordinates of the one episode"
         else:
-            last = torch.quantile(trajectories.step[finite].to(torch.float64), 1 - config.test_fraction)
-            test, what = trajectories.step > last, f"steps after {int(last)} of the one coordinate"
+            last = torch.quantile(samples.step[finite].to(torch.float64), 1 - config.test_fraction)
+            test, what = samples.step > last, f"steps after {int(last)} of the one coordinate"
     rows = ((finite & ~test).nonzero().squeeze(1), (finite & test).nonzero().squeeze(1))
     if min(map(len, rows)) < 2:
         raise DistillationError("too few rows to hold any out: record more episodes")
     for part in rows:
-        _check_spread(trajectories.updates[part])
+        _check_spread(samples.updates[part])
     return *rows, what
 
 
 def _check_spread(updates: Tensor) -> None:
     if float(updates.min()) == float(updates.max()):
         raise DistillationError("the update is constant on the training or the held-out rows: record more episodes")
-
-
-def _recurrent(trajectories: Trajectories) -> bool:
-    try:
-        trajectories.positions()
-    except DataError:
-        return False
-    return trajectories.gradients.numel() > 0

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from closedform.distillation._config import AUTO, BOTH, NONE, ODD, SCALE_FREE
 from closedform.distillation.problem._candidate import Average, Candidate
-from closedform.distillation.problem._compose import compose_rule
+from closedform.distillation.problem._compose import compose
 from closedform.distillation.problem._odd import OddForms
-from closedform.errors import RuleError
+from closedform.errors import ExpressionError
 from closedform.lang import Program, degrees, lags, names
 
 EVEN_SHARE, SCALE_SHARE = 0.02, 0.003
@@ -76,10 +76,10 @@ class Symmetries:
         if not read & self.bound_to_scale:
             return True
         try:
-            rule = compose_rule("scale", candidate, self.source, {}, {})
-        except RuleError:
+            program = compose(candidate, self.source)
+        except ExpressionError:
             return False
-        found = degrees(rule.program, {"g": 1.0})["update"]
+        found = degrees(program, {"g": 1.0})["update"]
         return found is not None and not found.power
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from closedform._names import unknown_name_message
+from closedform.distillation.problem._samples import MIN_ROWS, Samples
 from closedform.distillation.problem._table_columns import find_lags, numbers
 from closedform.errors import DataError, DistillationError, UnknownNameError
-from closedform.lang import FUNCTIONS, INPUTS, Expr, Number, Program, Symbol, apply
-from closedform.trajectories import Column, Trajectories
+from closedform.lang import FUNCTIONS
+from closedform.trajectories import Column
 
 MAX_ROWS = 100_000
 """Rows that are kept; of more, so many are drawn at random."""
@@ -111,11 +112,10 @@ class Table:
         lost = {name: int(np.count_nonzero(~np.isfinite(values))) for name, values in each.items()}
         return {name: count for name, count in lost.items() if 0 < count < len(self.target)}
 
-    def trajectories(self) -> Trajectories:
-        """The table as a recording without episodes, whose rows are dealt to blocks that stand for them.
+    def samples(self) -> Samples:
+        """The rows, dealt to blocks, which are held out whole.
 
-        Rows with lags are dealt in runs, since neighbours share values; others at random, the same way every time. In
-        place of a program that computes the signals there is a stand-in; nothing is ever run over it.
+        Rows with lags are dealt in runs, since neighbours share values; others at random, the same way every time.
         """
         columns = self.columns()
         count = len(self.target)
@@ -125,23 +125,14 @@ class Table:
         step = np.empty(count, np.int64)
         for number in range(BLOCKS):
             step[block == number] = 1 + np.arange(np.count_nonzero(block == number))
-        nothing = torch.zeros(BLOCKS, int(step.max()), 0)
-        none = torch.zeros(BLOCKS, 0, dtype=torch.int64)
-        return Trajectories(
+        return Samples(
             columns=columns,
             features=torch.from_numpy(np.ascontiguousarray(self.values)),
             updates=torch.from_numpy(self.target),
-            episode=torch.from_numpy(block.astype(np.int64)),
-            step=torch.from_numpy(step),
+            part=torch.from_numpy(block.astype(np.int64)),
+            parts=[range(BLOCKS)],
             coordinate=torch.zeros(count, dtype=torch.int64),
-            layer=torch.zeros(count, dtype=torch.int64),
-            source=_stand_in([column.feature for column in columns]),
-            gradients=nothing,
-            weights=nothing,
-            episode_updates=nothing,
-            episodes=torch.arange(BLOCKS),
-            episode_coordinates=none,
-            episode_layers=none,
+            step=torch.from_numpy(step),
             provenance={"table": self.source, "target": self.target_name, "rows": count},
         )
 
@@ -196,16 +187,6 @@ def _identifiers(names: Sequence[str], notes: list[str]) -> list[str]:
     return fresh
 
 
-def _stand_in(signals: Sequence[str]) -> Program:
-    """A program with these signals, no two alike."""
-    unlike: dict[str, Expr] = {
-        name: apply("mul", Number(index + 2), Symbol("w"))
-        for index, name in enumerate(dict.fromkeys(signals))
-        if name not in INPUTS
-    }
-    return Program({}, {}, unlike, {name: Symbol(name) for name in signals})
-
-
 def checked(table: Table, nonfinite_limit: float) -> Table:
     """The table, if equations can be found over it.
 
@@ -213,8 +194,6 @@ def checked(table: Table, nonfinite_limit: float) -> Table:
         DistillationError: the target never changes, there are too few rows, or more of them than the share
             ``nonfinite_limit`` lack a value: says in which columns, and how many.
     """
-    from closedform.distillation.problem._problem import MIN_ROWS
-
     count = len(table.target)
     if count < MIN_ROWS:
         raise DistillationError(f"{table.source}: {count} rows; distillation needs at least {MIN_ROWS}")

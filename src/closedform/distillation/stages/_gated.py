@@ -23,7 +23,7 @@ import torch
 
 from closedform.distillation._tidy import tidy
 from closedform.distillation.fit import reductions, refine
-from closedform.distillation.problem import Average, Candidate, Data, nodes
+from closedform.distillation.problem import Average, Candidate, Problem, nodes
 from closedform.lang import Expr, Lag, Number, Parity, Symbol, apply, parity
 from closedform.trajectories import Column
 
@@ -43,7 +43,7 @@ STATE_NODES = 4
 Start = Callable[[torch.Generator], Candidate]
 
 
-def units(data: Data, count: int, averages: bool, seed: int, deadline: float) -> Iterator[Candidate]:
+def units(data: Problem, count: int, averages: bool, seed: int, deadline: float) -> Iterator[Candidate]:
     """Sums of ``count`` tanh units over columns and averages, from the best fit to smaller ones.
 
     Args:
@@ -56,7 +56,7 @@ def units(data: Data, count: int, averages: bool, seed: int, deadline: float) ->
     yield from _fit_and_slim(lambda draws: _units_start(data, count, averages, draws), 4, data, seed, deadline)
 
 
-def gated(data: Data, states: int, bound: float | None, seed: int, deadline: float) -> Iterator[Candidate]:
+def gated(data: Problem, states: int, bound: float | None, seed: int, deadline: float) -> Iterator[Candidate]:
     """Gated states, from the best fit to smaller ones.
 
     Args:
@@ -69,7 +69,7 @@ def gated(data: Data, states: int, bound: float | None, seed: int, deadline: flo
     yield from _fit_and_slim(lambda draws: _gated_start(data, states, bound, draws), 3, data, seed, deadline)
 
 
-def _fit_and_slim(start: Start, starts: int, data: Data, seed: int, deadline: float) -> Iterator[Candidate]:
+def _fit_and_slim(start: Start, starts: int, data: Problem, seed: int, deadline: float) -> Iterator[Candidate]:
     generator = torch.Generator().manual_seed(seed)
     kept = (data.symmetries.keep(start(generator)) for _ in range(starts))
     drawn = [candidate for candidate in kept if candidate is not None]
@@ -94,7 +94,7 @@ def _price(candidate: Candidate) -> int:
     return nodes(candidate) + STATE_NODES * (len(candidate.averages) + len(candidate.states))
 
 
-def _cheapest_reduction(candidate: Candidate, data: Data) -> Candidate | None:
+def _cheapest_reduction(candidate: Candidate, data: Problem) -> Candidate | None:
     """The candidate without the part that loses least for what it saves, before the rest is fitted anew."""
     error, price = data.error(candidate, data.train), _price(candidate)
     options: list[tuple[float, int, Candidate]] = []
@@ -115,7 +115,7 @@ def _cheapest_reduction(candidate: Candidate, data: Data) -> Candidate | None:
     return replace(chosen, expr=tidy(chosen.expr), recurrences=recurrences).live
 
 
-def _signals(data: Data) -> list[Column]:
+def _signals(data: Problem) -> list[Column]:
     present = [column for column in data.columns if column.lag == 0 and column.feature not in ("w", "steps")]
     return present[:MAX_SIGNALS]
 
@@ -133,7 +133,7 @@ def _sum(terms: Sequence[Expr]) -> Expr:
     return functools.reduce(functools.partial(apply, "add"), terms)
 
 
-def _units_start(data: Data, count: int, recurrent: bool, generator: torch.Generator) -> Candidate:
+def _units_start(data: Problem, count: int, recurrent: bool, generator: torch.Generator) -> Candidate:
     columns = _signals(data)
     decays = UNIT_DECAYS if recurrent else ()
     averages = {entry.label: entry for column in columns for entry in (Average(column.feature, d) for d in decays)}
@@ -154,7 +154,7 @@ def _units_start(data: Data, count: int, recurrent: bool, generator: torch.Gener
     return Candidate(_sum(total), averages, {}, "units")
 
 
-def _gated_start(data: Data, states: int, bound: float | None, generator: torch.Generator) -> Candidate:
+def _gated_start(data: Problem, states: int, bound: float | None, generator: torch.Generator) -> Candidate:
     columns = _signals(data)
     scales = [1 / float(data.train.columns[column.name].std()) for column in columns]
     signals: list[Expr] = [column.expr for column in columns]

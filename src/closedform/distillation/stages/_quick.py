@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from closedform.distillation._config import DistillConfig
-from closedform.distillation.problem import Candidate, Data, subset
+from closedform.distillation.problem import Candidate, Problem, subset
 from closedform.distillation.stages._recurrences import recurrences
 from closedform.distillation.stages._terms import (
     Term,
@@ -42,17 +42,17 @@ REACH = 0.999
 """Share of its bound up to which a tanh is inverted; beyond, rows say only that it is saturated."""
 
 
-def linear(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def linear(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of columns, with and without intercept."""
     yield from _sums(column_terms(data), data, config, "linear", most=max(MAX_TERMS, (config.max_complexity + 1) // 4))
 
 
-def sparse(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def sparse(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of columns, bounded columns and moving averages."""
     yield from _sums(_rich_terms(data, config), data, config, "sparse")
 
 
-def additive(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def additive(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of functions of single columns and of lags."""
     terms = function_terms(data, config.operators, FUNCTION_COLUMNS)
     if data.symmetries.odd:
@@ -60,14 +60,14 @@ def additive(data: Data, config: DistillConfig) -> Iterator[Candidate]:
     yield from _sums(terms, data, config, "additive")
 
 
-def ratio(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def ratio(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Weighted sums of ratios, if some column can be a second moment."""
     ratios = ratio_terms(data)
     if ratios:
         yield from _sums(ratios + column_terms(data), data, config, "ratio", most=4)
 
 
-def saturating(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def saturating(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """a*tanh(sum), with a the largest update seen; fitted to atanh(update/a), saturated rows counting less."""
     rows = subset(data.train, QUICK_ROWS, config.seed)
     target = data.train.y[rows]
@@ -81,18 +81,18 @@ def saturating(data: Data, config: DistillConfig) -> Iterator[Candidate]:
         yield with_expr(inner, apply("mul", Number(bound), apply("tanh", inner.expr)))
 
 
-def bound_of(data: Data) -> float:
+def bound_of(data: Problem) -> float:
     """A little more than the largest update seen: what a saturating update may be bounded by."""
     return float(data.train.y.abs().max()) * 1.0005
 
 
-def _rich_terms(data: Data, config: DistillConfig) -> list[Term]:
+def _rich_terms(data: Problem, config: DistillConfig) -> list[Term]:
     terms = column_terms(data) + bounded_terms(data) + average_terms(data, config.decays)
     return terms + product_terms(data, terms) if data.symmetries.odd else terms
 
 
 def _sums(
-    terms: Sequence[Term], data: Data, config: DistillConfig, stage: str, most: int = MAX_TERMS
+    terms: Sequence[Term], data: Problem, config: DistillConfig, stage: str, most: int = MAX_TERMS
 ) -> Iterator[Candidate]:
     rows = subset(data.train, QUICK_ROWS, config.seed)
     target = data.train.y[rows]
@@ -104,7 +104,7 @@ def _sums(
             yield assemble(type(choice)(choice.terms, choice.weights, 0.0), terms, stage)
 
 
-def _finite(terms: Sequence[Term], data: Data, rows: Tensor) -> tuple[list[Term], Tensor]:
+def _finite(terms: Sequence[Term], data: Problem, rows: Tensor) -> tuple[list[Term], Tensor]:
     terms = [term for term in terms if data.symmetries.keep(Candidate(term.expr, term.averages)) is not None]
     values = matrix(terms, data.train, rows)
     finite = torch.isfinite(values).all(dim=0)
@@ -113,7 +113,7 @@ def _finite(terms: Sequence[Term], data: Data, rows: Tensor) -> tuple[list[Term]
 
 FITTED = frozenset({"recurrences"})
 """Stages that fit what they propose."""
-STAGES: dict[str, Callable[[Data, DistillConfig], Iterator[Candidate]]] = {
+STAGES: dict[str, Callable[[Problem, DistillConfig], Iterator[Candidate]]] = {
     "linear": linear,
     "recurrences": recurrences,
     "additive": additive,

@@ -21,7 +21,7 @@ import torch
 
 from closedform.distillation._config import DistillConfig
 from closedform.distillation.fit import refine
-from closedform.distillation.problem import Candidate, Data
+from closedform.distillation.problem import Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
 from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation.stages._signs import signs
@@ -43,7 +43,7 @@ STEPS, ROWS = 10, 4000
 """Steps of the fit to the screen, and its cells that the fit looks at."""
 
 
-def recurrences(data: Data, config: DistillConfig) -> Iterator[Candidate]:
+def recurrences(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Short forms over moving averages of the gradient; nothing if it was not recorded or averages are not wanted."""
     if not (data.recurrent and config.decays and SIGNAL in data.train.signals):
         return
@@ -64,7 +64,7 @@ def recurrences(data: Data, config: DistillConfig) -> Iterator[Candidate]:
                 return
 
 
-def _worth_more(fitted: list[Candidate], data: Data, screen: Screen) -> Iterator[Candidate]:
+def _worth_more(fitted: list[Candidate], data: Problem, screen: Screen) -> Iterator[Candidate]:
     """The forms of a search to fit to all rows at once."""
     error = functools.partial(screen.data.error, part=screen.data.train)
     for candidate in sorted(fitted, key=error)[:FULL_FITS]:
@@ -74,7 +74,7 @@ def _worth_more(fitted: list[Candidate], data: Data, screen: Screen) -> Iterator
             yield with_decay(candidate, data)
 
 
-def with_decay(candidate: Candidate, data: Data) -> Candidate:
+def with_decay(candidate: Candidate, data: Problem) -> Candidate:
     """The candidate and a multiple of the parameter: weight decay."""
     left, w = data.train.y - data.predict(candidate, data.train), data.train.columns[PARAMETER]
     share = float(left @ w / (w @ w).clamp_min(1e-300))

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.distillation.problem import Average, Data, Part
+from closedform.distillation.problem import Average, Part, Problem, Samples, Sequences
 from closedform.lang import Expr, Lag, Symbol
-from closedform.trajectories import Column, Trajectories, column_source
+from closedform.trajectories import Column, column_source
 
 SIGNAL = "g"
 """The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
@@ -38,11 +38,12 @@ class Screen:
             is not finite a row.
     """
 
-    def __init__(self, data: Data, sequences: int = 48, cells: int = 60_000) -> None:
-        recording = _sequences(data.train, sequences, cells)
-        finite = torch.isfinite(recording.episode_updates + recording.gradients).to(torch.int64).cumprod(dim=1)
-        part = Part(recording, recording.columns, finite.flatten().nonzero().squeeze(1))
-        self.data = replace(data, trajectories=recording, columns=recording.columns, train=part, test=part)
+    def __init__(self, data: Problem, sequences: int = 48, cells: int = 60_000) -> None:
+        cut = _sequences(data.train, sequences, cells)
+        finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
+        samples = _samples(cut)
+        part = Part(samples, samples.columns, finite.flatten().nonzero().squeeze(1))
+        self.data = replace(data, samples=samples, columns=samples.columns, train=part, test=part)
 
     @property
     def silent(self) -> bool:
@@ -79,7 +80,7 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
     return [replace(start, decay=decay) for decay in DECAYS]
 
 
-def _sequences(part: Part, sequences: int, cells: int) -> Trajectories:
+def _sequences(part: Part, sequences: int, cells: int) -> Sequences:
     """Sequences that the rows lie on, evenly chosen of those that are not all 0: each an episode of one coordinate."""
     episode, coordinate, step = part.cells
     pairs = torch.unique(torch.stack([episode, coordinate]), dim=1)
@@ -92,20 +93,23 @@ def _sequences(part: Part, sequences: int, cells: int) -> Trajectories:
         return values[first, :steps, third].unsqueeze(2)
 
     gradients, updates = cut(part.episode_gradients), cut(part.episode_updates)
-    zeros, none = torch.zeros(count * steps, dtype=torch.int64), torch.zeros(count, 1, dtype=torch.int64)
-    return Trajectories(
+    episode = torch.arange(count).repeat_interleave(steps)
+    step = torch.arange(steps).repeat(count)
+    return Sequences(gradients, torch.zeros_like(gradients), updates, (episode, step, torch.zeros_like(step)))
+
+
+def _samples(sequences: Sequences) -> Samples:
+    """Every step of every sequence as a row of one column, the gradient."""
+    episode, step, coordinate = sequences.cells
+    return Samples(
         columns=(Column(SIGNAL),),
-        features=gradients.reshape(-1, 1),
-        updates=updates.flatten(),
-        episode=torch.arange(count).repeat_interleave(steps),
-        step=torch.arange(1, steps + 1).repeat(count),
-        coordinate=zeros,
-        layer=zeros,
+        features=sequences.gradients.reshape(-1, 1),
+        updates=sequences.updates.flatten(),
+        part=episode,
+        parts=[range(len(sequences.gradients))],
+        coordinate=coordinate,
+        step=step + 1,
         source=column_source((SIGNAL,)),
-        gradients=gradients,
-        weights=torch.zeros_like(gradients),
-        episode_updates=updates,
-        episodes=torch.arange(count),
-        episode_coordinates=none,
-        episode_layers=none,
+        sequences=sequences,
+        recorded=True,
     )

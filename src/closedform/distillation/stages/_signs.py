@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from closedform.distillation.problem import Average, Candidate, Data
+from closedform.distillation.problem import Average, Candidate, Problem
 from closedform.distillation.stages._screen import DECAYS, SIGNAL, STAGE, Screen
 from closedform.lang import Expr, Number, Symbol, apply
 
@@ -37,7 +37,7 @@ class _Fit:
     high: float
 
 
-def signs(data: Data, screen: Screen) -> Iterator[Candidate]:
+def signs(data: Problem, screen: Screen) -> Iterator[Candidate]:
     """The sign of the gradient, and of it with the best average; nothing where updates have several sizes."""
     sizes = np.abs(screen.y[screen.y != 0])
     if sizes.max() - sizes.min() > ONE_SIZE * sizes.max():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.distillation.problem import Average, Candidate, Data, Part, at_rows
+from closedform.distillation.problem import Average, Candidate, Part, Problem, at_rows
 from closedform.lang import Expr, Lag, Number, Parity, Symbol, apply, parity
 
 WIDTHS = (0.5, 1.5)
@@ -44,12 +44,12 @@ class Term:
     averages: dict[str, Average] = field(default_factory=dict)
 
 
-def column_terms(data: Data) -> list[Term]:
+def column_terms(data: Problem) -> list[Term]:
     """Every column as it is."""
     return [Term(column.expr) for column in data.columns]
 
 
-def bounded_terms(data: Data) -> list[Term]:
+def bounded_terms(data: Problem) -> list[Term]:
     """gamma*tanh(x/gamma) for every column x."""
     terms = []
     for column in data.columns:
@@ -60,7 +60,7 @@ def bounded_terms(data: Data) -> list[Term]:
     return terms
 
 
-def function_terms(data: Data, operators: Sequence[str], most: int) -> list[Term]:
+def function_terms(data: Problem, operators: Sequence[str], most: int) -> list[Term]:
     """Functions of one argument, those in ``FUNCTIONS`` that may be used, of the columns, at most so many of these.
 
     Where the episodes are there, the signals' lags up to ``LAGS`` count as columns.
@@ -74,7 +74,7 @@ def function_terms(data: Data, operators: Sequence[str], most: int) -> list[Term
     ]
 
 
-def average_terms(data: Data, decays: Sequence[float]) -> list[Term]:
+def average_terms(data: Problem, decays: Sequence[float]) -> list[Term]:
     """Moving averages of every signal now, of its cube and of its size."""
     if not data.recurrent:
         return []
@@ -83,13 +83,13 @@ def average_terms(data: Data, decays: Sequence[float]) -> list[Term]:
     return [Term(Symbol(average.label), {average.label: average}) for average in averages]
 
 
-def ratio_terms(data: Data) -> list[Term]:
+def ratio_terms(data: Problem) -> list[Term]:
     """x/(sqrt(v) + eps) for every column x and every column v that is never negative."""
     ratios = (Term(expr) for column in data.columns for expr in _ratios(column.expr, column.name, data))
     return list(itertools.islice(ratios, MAX_RATIOS))
 
 
-def _ratios(expr: Expr, name: str, data: Data) -> Iterator[Expr]:
+def _ratios(expr: Expr, name: str, data: Problem) -> Iterator[Expr]:
     for other in data.columns:
         values = data.train.columns[other.name]
         if other.name == name or float(values.min()) < 0:
@@ -99,7 +99,7 @@ def _ratios(expr: Expr, name: str, data: Data) -> Iterator[Expr]:
             yield apply("div", expr, apply("add", apply("sqrt", other.expr), Number(eps)))
 
 
-def product_terms(data: Data, terms: Sequence[Term]) -> list[Term]:
+def product_terms(data: Problem, terms: Sequence[Term]) -> list[Term]:
     """Odd terms times even columns: how what does not turn with the gradient can matter to an odd update."""
     forms = data.symmetries.forms
     known = [forms.known(Candidate(term.expr, term.averages)) for term in terms]
