@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"matplotlib", "pandas", "pooch", "pyoperon", "rich", "scipy", "sklearn", "sympy", "typer"}
+HEAVY = {"jinja2", "matplotlib", "pandas", "pooch", "pyoperon", "rich", "scipy", "sklearn", "sympy", "typer"}
 
 # Only what is loaded beyond torch counts: some releases of torch load sympy themselves.
 PROBE = """

@@ -1,9 +1,9 @@
 """What was found, as pages: one HTML file with its plots inside, which loads nothing from anywhere."""
 
 from closedform.report._plots import final_losses, loss_curves
-from closedform.report._profile import profile_plot
 from closedform.report._report import ReportData, RunInfo, report_html, write_report
 from closedform.report._svg import standalone
+from closedform.report._tasks import profile_plot
 
 __all__ = [
     "ReportData",

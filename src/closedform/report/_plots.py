@@ -9,18 +9,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from closedform.evaluation import Entry, interval, number, rate
-from closedform.report._svg import BASELINE, GRID, INK, MUTED, OWN, PAPER, literal, new_figure, styled, to_svg
+from closedform.report._svg import (
+    BASELINE,
+    DASHES,
+    GRID,
+    INK,
+    MUTED,
+    OWN,
+    PAPER,
+    WIDTH,
+    literal,
+    new_figure,
+    styled,
+    to_svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _DOTS: Any = (0, (1.5, 2))
 _MARKERS = "osD^vPX*"
 MANY = 60
 """Points above which a line is drawn thin, with its running mean over it."""
-WIDTH = 9.2
-"""Inches; the page scales it to its column."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ def looks(entries: Sequence[Entry]) -> dict[str, Look]:
         names = dict.fromkeys(entry.name for entry in entries if entry.kind in family)
         for index, name in enumerate(names):
             colour = (OWN if own else BASELINE)[index % 4]
-            found[name] = Look(colour, "solid" if own else _DASHES[index % 4], 2.2 if own else 1.5, _MARKERS[index % 4])
+            found[name] = Look(colour, "solid" if own else DASHES[index % 4], 2.2 if own else 1.5, _MARKERS[index % 4])
     return found
 
 

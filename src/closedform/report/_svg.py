@@ -26,6 +26,10 @@ OWN = tuple(f"#a0000{index}" for index in range(1, 5))
 """Colours of what was learned."""
 BASELINE = tuple(f"#b0000{index}" for index in range(1, 5))
 """Colours of hand-designed optimizers."""
+DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
+"""Their lines."""
+WIDTH = 9.2
+"""Of a plot, in inches; the page scales it to its column."""
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"}
 _VARIABLES |= {colour: f"own-{index}" for index, colour in enumerate(OWN, start=1)}
 _VARIABLES |= {colour: f"base-{index}" for index, colour in enumerate(BASELINE, start=1)}

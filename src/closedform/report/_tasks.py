@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from closedform.evaluation import (
     ABSENT,
     CAP,
@@ -12,10 +17,14 @@ from closedform.evaluation import (
     interquartile_mean,
     loss_ratios,
     number,
+    performance_profile,
     trials,
 )
 from closedform.report._page import Block, Cell, Column, Figure, Table, Text
-from closedform.report._profile import profile_plot
+from closedform.report._svg import BASELINE, DASHES, OWN, WIDTH, literal, new_figure, styled, to_svg
+
+_FARTHEST = 10.0
+"""The largest factor that is drawn."""
 
 
 def all_tasks(evaluation: Evaluation) -> list[Block]:
@@ -73,3 +82,34 @@ def _cells(entries: list[Entry], references: list[Entry]) -> list[Cell]:
         f"{number(float(ratios[worst]))} ({entries[worst].task})",
         ", ".join(budgets) or ABSENT,
     ]
+
+
+@styled
+def profile_plot(losses: Mapping[str, Sequence[float | None]], own: Sequence[str], name: str) -> str:
+    """Share of tasks on which each optimizer ends within a factor tau of the best, against tau.
+
+    Args:
+        losses: Label -> one mean loss a task, None where it diverged.
+        own: Labels drawn in solid lines: what was learned.
+        name: Prefix of ids, unique in a page.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    taus = np.geomspace(1.0, _FARTHEST, 400)
+    shares = performance_profile(losses, [float(tau) for tau in taus])
+    figure, (axes,) = new_figure(WIDTH, 4.2)
+    strong, thin = itertools.cycle(OWN), itertools.cycle(zip(BASELINE, DASHES, strict=True))
+    for label in losses:
+        colour, dashes = (next(strong), "solid") if label in own else next(thin)
+        width = 2.4 if label in own else 1.5
+        axes.plot(taus, shares[label], color=colour, linestyle=dashes, linewidth=width, label=literal(label))
+    axes.set(xscale="log", xlim=(1, _FARTHEST), ylim=(0, 1.02))
+    axes.set_xticks([1, 1.5, 2, 3, 5, 10], ["1", "1.5", "2", "3", "5", "10"])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("factor of the best loss")
+    axes.set_ylabel("share of tasks within it")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6)
+    best = performance_profile(losses, [1.0])
+    described = "; ".join(f"{label} is best on {share[0]:.0%}" for label, share in best.items())
+    return to_svg(figure, name, f"Performance profile: share of tasks within a factor of the best loss. {described}.")
