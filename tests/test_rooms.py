@@ -100,3 +100,16 @@ def test_the_architecture_prints_the_tree() -> None:
         assert len(text) > 10
         printed.append(name if len(indent) == 2 else f"{printed[-1].split('/')[0]}/{name}")
     assert sorted(printed) == sorted(rooms())
+
+
+def test_a_constant_of_distillation_has_a_name_of_its_own() -> None:
+    """No number is called as another one elsewhere in the room."""
+    places: dict[str, list[str]] = {}
+    for path in (SOURCE / "closedform" / "distillation").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    for name in ast.walk(target):
+                        if isinstance(name, ast.Name) and name.id.isupper() and not name.id.startswith("_"):
+                            places.setdefault(name.id, []).append(path.stem)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from closedform.distillation import DistillConfig, HallOfFame, Table, distill, distill_table
 from closedform.distillation._pool import Pool
 from closedform.distillation._tidy import tidy
-from closedform.distillation.fit._refine import prune, refine, round_constants
+from closedform.distillation.fit._prune import prune, round_constants
+from closedform.distillation.fit._refine import refine
 from closedform.distillation.problem._candidate import Average, Candidate, lift_constants, nodes, put_constants
 from closedform.distillation.problem._compose import compose_rule
 from closedform.distillation.problem._problem import Problem, at_rows, prepare

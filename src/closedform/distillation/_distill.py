@@ -46,25 +46,44 @@ from closedform.lang import Expr, Parity, Program, Symbol, names, rename, to_tex
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
 
-SEARCH_STATES = 6
-"""Averages and further states that the back end's search is given, besides the columns."""
-SEARCH_COLUMNS = 64
-"""Columns that it is given at most, the earliest lags first."""
-UNITS = (2, 3)
-"""Numbers of tanh units that are tried."""
-REFINE_AT_MOST, PRUNE_AT_MOST = 16, 4
-"""Candidates of the front, best first, that are fitted, and of the back end's, that are pruned."""
-PRUNE_TOLERANCE = 0.02
-"""R^2 that pruning may cost in all."""
-NEEDS_NETWORKS = 0.01
-"""1 - R^2 above which small networks are fitted too."""
-NEEDS_SEARCH = 1e-6
-"""1 - R^2 above which the engine, in single precision, can improve on what was found."""
-QUICK_UNTIL, NETWORKS_UNTIL, SEARCH_UNTIL = 0.2, 0.5, 0.75
-"""Shares of the time limit after which a stage begins nothing more; the rest is for fitting, pruning and rounding."""
 INTERRUPTED = "interrupted: the best so far"
-QUICK_FITS, QUICK_STEPS, QUICK_ROWS = 8, 6, 3000
-"""Candidates of the front that are fitted after a quick stage, by how many steps, on how many rows."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much each step of a distillation does, and when.
+
+    Attributes:
+        quick_fits, quick_steps, quick_rows: Candidates of the front that are fitted after a quick stage, by how many
+            steps, on how many rows.
+        networks_from: 1 - R^2 above which small networks are fitted too.
+        units: Numbers of tanh units that are tried.
+        search_from: 1 - R^2 above which the engine, in single precision, can improve on what was found.
+        search_states: Averages and further states that the engine is given, besides the columns.
+        search_columns: Columns that it is given at most, the earliest lags first.
+        refined, pruned: Candidates of the front, best first, that are fitted, and of the engine's, that are pruned.
+        prune_tolerance: R^2 that pruning may cost in all.
+        quick_until, networks_until, search_until: Shares of the time limit after which a stage begins nothing more; the
+            rest is for fitting, pruning and rounding.
+    """
+
+    quick_fits: int = 8
+    quick_steps: int = 6
+    quick_rows: int = 3000
+    networks_from: float = 0.01
+    units: tuple[int, ...] = (2, 3)
+    search_from: float = 1e-6
+    search_states: int = 6
+    search_columns: int = 64
+    refined: int = 16
+    pruned: int = 4
+    prune_tolerance: float = 0.02
+    quick_until: float = 0.2
+    networks_until: float = 0.5
+    search_until: float = 0.75
+
+
+EFFORT = Effort()
 
 
 def distill(
@@ -148,9 +167,9 @@ class _Distillation:
                 if stage not in FITTED:
                     self.fit_quickly()
                 self.report(stage)
-        if self.pool.least_error > NEEDS_NETWORKS:
+        if self.pool.least_error > EFFORT.networks_from:
             self.fit_networks()
-        if self.pool.least_error > NEEDS_SEARCH:
+        if self.pool.least_error > EFFORT.search_from:
             self.search(engine)
         self.refine()
         self.prune(engine)
@@ -162,14 +181,14 @@ class _Distillation:
         return self.start + share * self.config.time_limit
 
     def fit_quickly(self) -> None:
-        for candidate in self.pool.best(QUICK_FITS):
-            if time.monotonic() < self.until(QUICK_UNTIL):
-                self.pool.add([refine(candidate, self.data, QUICK_STEPS, QUICK_ROWS)])
+        for candidate in self.pool.best(EFFORT.quick_fits):
+            if time.monotonic() < self.until(EFFORT.quick_until):
+                self.pool.add([refine(candidate, self.data, EFFORT.quick_steps, EFFORT.quick_rows)])
 
     def fit_networks(self) -> None:
-        data, seed, deadline = self.data, self.config.seed, self.until(NETWORKS_UNTIL)
+        data, seed, deadline = self.data, self.config.seed, self.until(EFFORT.networks_until)
         averages = data.recurrent and bool(self.config.decays)
-        forms = [functools.partial(units, data, count, averages) for count in UNITS]
+        forms = [functools.partial(units, data, count, averages) for count in EFFORT.units]
         if data.recurrent:
             forms += [functools.partial(gated, data, 1 + k, self.bound()) for k in range(self.config.gates)]
         for form in forms:
@@ -187,37 +206,29 @@ class _Distillation:
 
     def refine(self) -> None:
         """Fit the front's best to all training rows."""
-        for candidate in self.pool.best(REFINE_AT_MOST):
+        for candidate in self.pool.best(EFFORT.refined):
             if time.monotonic() < self.until(1.0):
                 self.pool.add([refine(candidate, self.data)])
 
     def prune(self, engine: Backend) -> None:
         found = [candidate for candidate in self.pool.best() if candidate.stage == engine.name]
-        for candidate in found[:PRUNE_AT_MOST]:
+        for candidate in found[: EFFORT.pruned]:
             if time.monotonic() < self.until(1.0):
-                self.pool.add(prune(candidate, self.data, PRUNE_TOLERANCE))
+                self.pool.add(prune(candidate, self.data, EFFORT.prune_tolerance))
 
     def search(self, engine: Backend) -> None:
+        """Let the engine search over the columns and the states that the front chose."""
         rows = subset(self.data.train, self.config.rows, self.config.seed)
-        columns = self.data.columns[:SEARCH_COLUMNS]
-        states = self.chosen_states()
+        columns, states = self.data.columns[: EFFORT.search_columns], self.chosen_states()
         values = {column.name: self.data.train.columns[column.name][rows].numpy() for column in columns}
         for label, owner in states.items():
             values[label] = self.data.train.values(owner)[label][rows].numpy()
-        written: dict[str, Expr] = {column.name: column.expr for column in columns}
-
-        def whole(expr: Expr) -> Candidate:
-            expr = transform(expr, lambda node: written.get(node.name, node) if isinstance(node, Symbol) else node)
-            owners = [states[label] for label in states if label in names(expr)]
-            averages = {name: average for owner in owners for name, average in owner.averages.items()}
-            recurrences = {name: value for owner in owners for name, value in owner.recurrences.items()}
-            return Candidate(expr, averages, recurrences, engine.name).live
-
         y = self.data.train.y[rows].numpy()
         if self.data.symmetries.odd:
             values, y = self.mirrored(values, y, states)
-        for found in engine.search(values, y, self.config, self.until(SEARCH_UNTIL)):
-            self.pool.add(whole(expr) for expr in found.front)
+        written: dict[str, Expr] = {column.name: column.expr for column in columns}
+        for found in engine.search(values, y, self.config, self.until(EFFORT.search_until)):
+            self.pool.add(_with_states(_renamed(expr, written), states, engine.name) for expr in found.front)
             self.report(engine.name, found.generation)
 
     def mirrored(
@@ -238,7 +249,7 @@ class _Distillation:
         for candidate in self.pool.best(most=self.config.max_complexity):
             for label in (*candidate.averages, *candidate.recurrences):
                 clash = any(set(candidate.recurrences) & set(owner.recurrences) for owner in chosen.values())
-                new = label in names(candidate.expr) and label not in chosen and len(chosen) < SEARCH_STATES
+                new = label in names(candidate.expr) and label not in chosen and len(chosen) < EFFORT.search_states
                 if new and not (label in candidate.recurrences and clash):
                     chosen[label] = candidate
         return chosen
@@ -288,6 +299,19 @@ class _Distillation:
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }
+
+
+def _renamed(expr: Expr, written: Mapping[str, Expr]) -> Expr:
+    """An expression over columns' names as one over signals and their lags."""
+    return transform(expr, lambda node: written.get(node.name, node) if isinstance(node, Symbol) else node)
+
+
+def _with_states(expr: Expr, states: Mapping[str, Candidate], stage: str) -> Candidate:
+    """An expression with the averages and recurrences of the candidates whose states it reads."""
+    owners = [states[label] for label in states if label in names(expr)]
+    averages = {name: average for owner in owners for name, average in owner.averages.items()}
+    recurrences = {name: value for owner in owners for name, value in owner.recurrences.items()}
+    return Candidate(expr, averages, recurrences, stage).live
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from closedform.lang import Apply, Expr, Number, apply, lags, names
 
 ROOM = 2
 """Times ``max_complexity`` that a candidate may have on the way: fitting and pruning often make it smaller."""
-FLOOR = 1e-8
+GUARD = 1e-8
 """Added to a denominator that is 0 at rest, in units of its mean over the training rows."""
 
 
@@ -116,5 +116,5 @@ def _guarded(expr: Expr, candidate: Candidate, data: Problem) -> Expr:
     if expr.op == "div" and not isinstance(args[1], Number):
         below = data.predict(replace(candidate, expr=args[1]), data.train)
         if bool((below >= 0).all()) and bool(torch.isfinite(below).all()):
-            args[1] = apply("add", args[1], Number(float(f"{FLOOR * float(below.mean()):.1g}")))
+            args[1] = apply("add", args[1], Number(float(f"{GUARD * float(below.mean()):.1g}")))
     return apply(expr.op, *args)

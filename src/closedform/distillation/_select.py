@@ -27,7 +27,7 @@ from closedform.unroll import Problem, begin, steps
 SPLIT = "train"
 EXPLODED_END, EXPLODED_ONCE = 2.0, 1000.0
 """Times its first loss that an episode may end with, and that it may reach at any time."""
-CLOSE = 0.01
+AS_GOOD = 0.01
 """Relative difference of scores below which the smaller equation is taken."""
 _TINY = 1e-12
 
@@ -203,7 +203,7 @@ def _best(trials: Sequence[Trial]) -> Trial:
             f"none of the {len(trials)} most faithful equations trains: the first one {trials[0].rejected}; "
             "try more of them (top), or distil with other operators"
         )
-    close = [trial for trial in trials if trial.score <= least * (1 + CLOSE)]
+    close = [trial for trial in trials if trial.score <= least * (1 + AS_GOOD)]
     return min(close, key=lambda trial: (trial.entry.complexity, trial.entry.state_cost, trial.score))
 
 
@@ -215,5 +215,5 @@ def _reason(best: Trial, trials: Sequence[Trial], tasks: Sequence[Task], seen: i
         f"a geometric mean over {', '.join(names)}; it has R^2 {best.entry.r2:.4f} and {best.entry.complexity} nodes"
     )
     if min(trial.score for trial in trials) < best.score:
-        text += f", and the least loss is less than {CLOSE:.0%} lower"
+        text += f", and the least loss is less than {AS_GOOD:.0%} lower"
     return f"{text}; {rejected} diverged or exploded" if rejected else text

@@ -72,7 +72,9 @@ class Fit:
         self._units = [max(abs(value), least) for value in self._start]
         self._floors = [index for index in floors(self._expr) if self._start[index] > 0]
         self._decays = [name for name, average in self._candidate.averages.items() if average.kind != "sum"]
-        self.size = len(self._start) + len(self._decays)
+        self._of_constants = slice(0, len(self._start))
+        self._of_decays = slice(len(self._start), len(self._start) + len(self._decays))
+        self.size = self._of_decays.stop
         self._tape = Tape([self._expr])
 
     def candidate_at(self, x: np.ndarray) -> Candidate:
@@ -90,10 +92,10 @@ class Fit:
         """
         place = x - step
         place[self._floors] = np.maximum(place[self._floors], x[self._floors] / 2 - (1 - LEAST_FLOOR) / 2)
-        first = len(self._start)
-        place[first:] = np.clip(place[first:], x[first:] - LARGEST_MOVE, x[first:] + LARGEST_MOVE)
+        near, decays = place[self._of_decays], x[self._of_decays]
+        near = np.clip(near, decays - LARGEST_MOVE, decays + LARGEST_MOVE)
         odds = np.array([_odds(self._candidate.averages[name].decay) for name in self._decays])
-        place[first:] = np.clip(place[first:], _odds(SHORTEST) - odds, _odds(LONGEST) - odds)
+        place[self._of_decays] = np.clip(near, _odds(SHORTEST) - odds, _odds(LONGEST) - odds)
         return place
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
@@ -130,12 +132,13 @@ class Fit:
         return {name: part.pick(values)[:, self._rows].to(torch.float64) for name, values in history.items()}
 
     def _constants(self, x: np.ndarray) -> list[float]:
-        return [value + unit * float(step) for value, unit, step in zip(self._start, self._units, x, strict=False)]
+        steps = x[self._of_constants].tolist()
+        return [value + unit * step for value, unit, step in zip(self._start, self._units, steps, strict=True)]
 
     def _averages(self, x: np.ndarray) -> dict[str, Average]:
-        steps = zip(self._decays, x[len(self._start) :], strict=True)
+        steps = zip(self._decays, x[self._of_decays].tolist(), strict=True)
         averages = self._candidate.averages
-        return with_decays(averages, {name: _moved_decay(averages[name].decay, float(step)) for name, step in steps})
+        return with_decays(averages, {name: _moved_decay(averages[name].decay, step) for name, step in steps})
 
 
 def _odds(decay: float) -> float:

@@ -5,6 +5,7 @@ recurrences that it needs, and `compose_rule` writes it down as a whole rule.
 """
 
 from closedform.distillation.problem._candidate import (
+    DIGITS,
     Average,
     Candidate,
     constant_name,
@@ -24,6 +25,7 @@ from closedform.distillation.problem._tables import Table, checked
 
 __all__ = [
     "BIG",
+    "DIGITS",
     "READERS",
     "UNCOUNTED",
     "Average",

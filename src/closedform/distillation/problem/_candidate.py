@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity, lags, names, walk
 
+DIGITS = (3, 4, 5, 6, 8, 10, 12, 14, 15, 16)
+"""Significant digits that constants are tried with, fewest first."""
+
 
 @dataclass(frozen=True)
 class Average:

@@ -17,7 +17,7 @@ TURNED = ("g", "w")
 """Inputs that change sign; with the parameter among them weight decay is odd."""
 ODD_FUNCTIONS = frozenset(("neg", "cube", "tanh", "sinh", "asinh", "erf", "sign"))
 EVEN_FUNCTIONS = frozenset(("abs", "square", "ssqrt", "slog"))
-FUNCTIONS = frozenset(("exp", "sqrt", "log", "erfc", "relu"))
+MIXED_FUNCTIONS = frozenset(("exp", "sqrt", "log", "erfc", "relu"))
 """Neither even nor odd."""
 _EVEN, _ODD, _ZERO = Parity.EVEN, Parity.ODD, Parity.ZERO
 
@@ -163,7 +163,7 @@ _PARTS: dict[str, Callable[[Apply, Parity, Known], Expr | None]] = {
     **dict.fromkeys(("mul", "div"), _product),
     **dict.fromkeys((*ODD_FUNCTIONS, "spow"), _inside),
     **dict.fromkeys(EVEN_FUNCTIONS, _even_function),
-    **dict.fromkeys(FUNCTIONS, _function),
+    **dict.fromkeys(MIXED_FUNCTIONS, _function),
     **dict.fromkeys(("min", "max"), _bounded),
     "where": _either,
 }

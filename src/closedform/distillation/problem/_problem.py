@@ -18,7 +18,7 @@ from closedform.distillation._config import AUTO, NONE, DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.problem._candidate import Average, Candidate, lag_name
 from closedform.distillation.problem._compose import compose
-from closedform.distillation.problem._samples import MIN_ROWS, Samples, Sequences
+from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples, Sequences
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.problem._states import Inputs, run_average, start_share
 from closedform.distillation.problem._symmetries import Signals, Symmetries, averages_of, decide
@@ -26,8 +26,6 @@ from closedform.errors import DistillationError, ExpressionError
 from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, lags, names, walk
 from closedform.trajectories import Column, hold_out, run_source
 
-MAX_ROWS = 100_000
-"""More rows than this are thinned out: the constants of an equation do not get better, only slower."""
 SYMMETRY_ROWS = 5000
 """Training and held-out rows, each, that symmetries are measured on."""
 KEPT_STATES = 60

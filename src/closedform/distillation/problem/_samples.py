@@ -15,6 +15,8 @@ from closedform.errors import DataError
 from closedform.lang import Program
 from closedform.trajectories import Column, Trajectories
 
+MAX_ROWS = 100_000
+"""More rows than this are thinned out: the constants of an equation do not get better, only slower."""
 MIN_ROWS = 20
 """Fewer rows than this cannot hold out any and say something about a fit."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from closedform.distillation._tidy import tidy
-from closedform.distillation.problem._candidate import constant_name, lag_name, lift_constants, put_constants
+from closedform.distillation.problem._candidate import DIGITS, constant_name, lag_name, lift_constants, put_constants
 from closedform.distillation.problem._tables import CONSTANT, Table
 from closedform.errors import ExpressionError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, transform
@@ -23,8 +23,6 @@ FAR = 1e-3
 """Range, as a share of the largest value, below which a column is counted from a number among its values."""
 ORDINARY = 6
 """Powers of ten of a column's size, either way, that need no scaling."""
-DIGITS = (3, 4, 5, 6, 8, 10, 12, 14, 15, 16)
-"""Significant digits tried when a constant has come back to the table's units, fewest first."""
 Judge = Callable[[Expr], float]
 
 

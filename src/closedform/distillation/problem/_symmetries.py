@@ -31,7 +31,7 @@ EVEN_SHARE, SCALE_SHARE = 0.02, 0.003
 own normalised selves, and would explain each other."""
 FEATURES, RIDGE = 150, 1e-4
 """Random features, and the ridge that their weights are drawn to 0 by."""
-DECAYS = (0.5, 0.9, 0.98)
+FEATURE_DECAYS = (0.5, 0.9, 0.98)
 """Of the moving averages that features read."""
 
 
@@ -180,4 +180,4 @@ def _left(features: Tensor, y: Tensor, train: Tensor) -> float:
 
 def averages_of(signals: Sequence[str]) -> list[Average]:
     """The moving averages that features read."""
-    return [Average(name, decay) for name in signals for decay in DECAYS]
+    return [Average(name, decay) for name in signals for decay in FEATURE_DECAYS]

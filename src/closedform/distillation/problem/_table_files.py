@@ -19,7 +19,7 @@ from closedform.distillation.problem._table_columns import DAY, MISSING
 from closedform.distillation.problem._tables import Table
 from closedform.errors import DataError, OptionError, UnknownNameError
 
-MAX_BYTES = 2**30
+MAX_FILE_BYTES = 2**30
 MAX_VALUES = 2**28
 MAX_HEADER = 10_000
 """Bytes of an ``.npy`` header, which is read as a Python literal."""
@@ -70,8 +70,8 @@ def _check_size(path: Path) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    if size > MAX_BYTES:
-        raise DataError(f"{path} has {size:,} bytes; the limit is {MAX_BYTES:,}: save fewer rows, or as .npy")
+    if size > MAX_FILE_BYTES:
+        raise DataError(f"{path} has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}: save fewer rows, or as .npy")
 
 
 Read = tuple[Sequence[str], Mapping[str, Any]]

@@ -17,14 +17,12 @@ import numpy as np
 import torch
 
 from closedform._names import unknown_name_message
-from closedform.distillation.problem._samples import MIN_ROWS, Samples
+from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples
 from closedform.distillation.problem._table_columns import find_lags, numbers
 from closedform.errors import DataError, DistillationError, UnknownNameError
 from closedform.lang import FUNCTIONS
 from closedform.trajectories import Column
 
-MAX_ROWS = 100_000
-"""Rows that are kept; of more, so many are drawn at random."""
 MAX_COLUMNS = 200
 CONSTANT = 2e-13
 """Range of a target, as a share of its size, that rounding may have made."""

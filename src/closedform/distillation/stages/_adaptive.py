@@ -26,7 +26,7 @@ from closedform.lang import Expr, Number, Symbol, apply
 
 FORMS, KINDS_TRIED = 8, 5
 """Forms that are handed on: the best ones of different kinds, then the best."""
-LEAST_FLOOR, REST = 1e-8, 1e-3
+DEFAULT_EPS, REST = 1e-8, 1e-3
 """eps where the regression finds none, and what a root of D counts as at least, in units of its median: cells at rest
 say little."""
 NUMERATORS = (None, *gradient_averages(corrected=False), *gradient_averages(corrected=True))
@@ -165,18 +165,27 @@ class _Above:
         self._total = float(screen.y @ screen.y)
 
     def best(self, below: _Below, screen: Screen) -> Iterator[_Form]:
-        """The best above something, of averages and of corrected ones."""
+        """The best above something, of averages and of corrected ones.
+
+        Every N is tried in ``u*root = c*N - eps*u``, weighted by 1/root so that large roots do not decide alone: least
+        squares in c and eps, whose normal equations are, with a = N/root, b = -u/root and the target y = u,
+
+            c <a, a> + eps <a, b> = <a, y>,    c <a, b> + eps <b, b> = <b, y>.
+
+        Where they give no positive eps it is set to a small one, and c to <a, y>/<a, a>.
+        """
         root = below.rooted(screen.values(below.average))
         weights = 1 / (root + REST * max(float(np.median(root)), 1e-3 * float(root.mean()), 1e-150))
-        size, target = -self._y * weights, self._y * root * weights
-        aa = self._squares.T @ np.square(weights)
-        ab, at = self.table.T @ (size * weights), self.table.T @ (target * weights)
-        bb, bt = float(size @ size), float(size @ target)
-        room = np.maximum(aa * bb - np.square(ab), 1e-12 * aa * bb + 1e-300)
-        scales, floors = (at * bb - bt * ab) / room, (bt * aa - at * ab) / room
-        scales = np.where(floors > 0, scales, at / np.maximum(aa, 1e-300))
-        floors = np.where(floors > 0, floors, LEAST_FLOOR * float(root.mean()))
-        left = float(target @ target) - scales * at - floors * bt
+        b, target = -self._y * weights, self._y * root * weights
+        a_a = self._squares.T @ np.square(weights)
+        a_b, a_y = self.table.T @ (b * weights), self.table.T @ (target * weights)
+        b_b, b_y = float(b @ b), float(b @ target)
+        determinant = np.maximum(a_a * b_b - np.square(a_b), 1e-12 * a_a * b_b + 1e-300)
+        scales = (a_y * b_b - b_y * a_b) / determinant
+        floors = (b_y * a_a - a_y * a_b) / determinant
+        scales = np.where(floors > 0, scales, a_y / np.maximum(a_a, 1e-300))
+        floors = np.where(floors > 0, floors, DEFAULT_EPS * float(root.mean()))
+        left = float(target @ target) - scales * a_y - floors * b_y
         for group in self._groups():
             k = group[int(left[group].argmin())]
             predicted = scales[k] * self.table[:, k] / np.maximum(root + floors[k], 1e-300)

@@ -33,7 +33,7 @@ from closedform.distillation.stages._terms import (
 )
 from closedform.lang import Number, apply
 
-QUICK_ROWS = 20_000
+TERM_ROWS = 20_000
 """Rows that the choice of terms looks at; constants are fitted on all rows afterwards."""
 MAX_TERMS = 12
 FUNCTION_COLUMNS = 24
@@ -69,7 +69,7 @@ def ratio(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
 
 def saturating(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """a*tanh(sum), with a the largest update seen; fitted to atanh(update/a), saturated rows counting less."""
-    rows = subset(data.train, QUICK_ROWS, config.seed)
+    rows = subset(data.train, TERM_ROWS, config.seed)
     target = data.train.y[rows]
     bound = bound_of(data)
     share = target / bound
@@ -94,7 +94,7 @@ def _rich_terms(data: Problem, config: DistillConfig) -> list[Term]:
 def _sums(
     terms: Sequence[Term], data: Problem, config: DistillConfig, stage: str, most: int = MAX_TERMS
 ) -> Iterator[Candidate]:
-    rows = subset(data.train, QUICK_ROWS, config.seed)
+    rows = subset(data.train, TERM_ROWS, config.seed)
     target = data.train.y[rows]
     terms, values = _finite(terms, data, rows)
     for choice in choose(values, target, torch.ones_like(target), most):

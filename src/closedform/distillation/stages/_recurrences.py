@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from closedform.distillation._config import DistillConfig
+from closedform.distillation._front import EXACT
 from closedform.distillation.fit import refine
 from closedform.distillation.problem import Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
@@ -29,8 +30,6 @@ from closedform.distillation.stages._sums import best_pairs, best_singles, weigh
 from closedform.distillation.stages._terms import Term, assemble, choose, with_expr
 from closedform.lang import Number, Symbol, apply
 
-EXACT = 1e-9
-"""1 - R^2 at which an update counts as explained; recordings are in single precision."""
 PARAMETER = "w"
 LAGS = 20
 """Steps that weighted sums of past gradients look back (the paper's windows)."""
@@ -39,7 +38,7 @@ AVERAGED = (None, "sign", "cube", "abs", "square")
 """What averages are taken of."""
 CLOSE, FULL_FITS = 1e-5, 2
 """1 - R^2 on the screen from which a form is fitted to all rows at once, and how many forms of a search are."""
-STEPS, ROWS = 10, 4000
+SCREEN_STEPS, SCREEN_ROWS = 10, 4000
 """Steps of the fit to the screen, and its cells that the fit looks at."""
 
 
@@ -55,7 +54,7 @@ def recurrences(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
         *(memory(screen), lag_sums(screen), signs(data, screen)),
         *(adaptive.ratios(), adaptive.inside(), adaptive.mixed()),
     ):
-        fitted = [refine(start, screen.data, STEPS, ROWS) for start in starts]
+        fitted = [refine(start, screen.data, SCREEN_STEPS, SCREEN_ROWS) for start in starts]
         yield from fitted
         for candidate in _worth_more(fitted, data, screen):
             candidate = refine(candidate, data)

@@ -24,7 +24,7 @@ WIDTHS = (0.5, 1.5)
 """Widths gamma of gamma*tanh(x/gamma), in standard deviations of x."""
 FUNCTIONS = ("square", "cube", "abs", "exp", "tanh", "ssqrt")
 """Functions that sums of functions are made of."""
-LAGS = 10
+FUNCTION_LAGS = 10
 """Steps that they look back beyond the recorded columns."""
 FLOORS = (1e-8, 1e-3)
 """Floors eps of x/(sqrt(v) + eps): Adam's, and one in units of the root mean of v."""
@@ -32,7 +32,7 @@ MAX_RATIOS = 1000
 """Ratios that are looked at, of the first columns: a table may have many that are never negative."""
 MAX_EVEN = 4
 """Even columns that odd terms are multiplied with."""
-AVERAGED = (None, "cube", "abs")
+AVERAGED_TERMS = (None, "cube", "abs")
 """What moving averages are taken of: the signal itself, its cube (rare large values), its size."""
 
 
@@ -63,11 +63,13 @@ def bounded_terms(data: Problem) -> list[Term]:
 def function_terms(data: Problem, operators: Sequence[str], most: int) -> list[Term]:
     """Functions of one argument, those in ``FUNCTIONS`` that may be used, of the columns, at most so many of these.
 
-    Where the episodes are there, the signals' lags up to ``LAGS`` count as columns.
+    Where the episodes are there, the signals' lags up to ``FUNCTION_LAGS`` count as columns.
     """
     exprs: list[Expr] = [column.expr for column in data.columns]
     if data.recurrent:
-        exprs += [Lag(column.feature, k) for k in range(1, LAGS + 1) for column in data.columns if column.lag == 0]
+        exprs += [
+            Lag(column.feature, k) for k in range(1, FUNCTION_LAGS + 1) for column in data.columns if column.lag == 0
+        ]
     chosen = [name for name in FUNCTIONS if name in operators]
     return [
         term for expr in dict.fromkeys(exprs[:most]) for term in (Term(expr), *(Term(apply(f, expr)) for f in chosen))
@@ -79,7 +81,7 @@ def average_terms(data: Problem, decays: Sequence[float]) -> list[Term]:
     if not data.recurrent:
         return []
     signals = [column.feature for column in data.columns if column.lag == 0 and column.feature not in ("w", "steps")]
-    averages = [Average(name, decay, kind) for name in signals for kind in AVERAGED for decay in decays]
+    averages = [Average(name, decay, kind) for name in signals for kind in AVERAGED_TERMS for decay in decays]
     return [Term(Symbol(average.label), {average.label: average}) for average in averages]
 
 
