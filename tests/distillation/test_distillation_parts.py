@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from closedform.distillation import DistillConfig, HallOfFame, Table, distill, distill_table
-from closedform.distillation._pool import Pool
+from closedform.distillation._proposals import Pool
 from closedform.distillation._tidy import tidy
 from closedform.distillation.fit._prune import prune, round_constants
 from closedform.distillation.fit._refine import refine
@@ -19,8 +19,8 @@ from closedform.distillation.problem._compose import compose_rule
 from closedform.distillation.problem._problem import Problem, at_rows, prepare
 from closedform.distillation.problem._samples import Samples
 from closedform.distillation.problem._sequences import run_recurrences
+from closedform.distillation.stages._dictionary import choose
 from closedform.distillation.stages._gated import gated, units
-from closedform.distillation.stages._terms import choose
 from closedform.errors import CheckpointError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, initial_memory, parse, step, to_text, walk
 from closedform.rules import Rule

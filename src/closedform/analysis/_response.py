@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from closedform.errors import OptionError
-from closedform.lang import OPERATORS, Apply, Lag, Program, Symbol, evaluate, lags, names, walk
+from closedform.lang import Lag, Program, Symbol, evaluate, lags, names
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, fresh_state
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories, lagged, run_source
@@ -101,7 +101,7 @@ class _Replay:
 
     def __init__(self, rule: Rule, trajectories: Trajectories) -> None:
         program = rule.program.live
-        if any(isinstance(n, Apply) and OPERATORS[n.op].reduces for e in program.expressions() for n in walk(e)):
+        if program.reduces:
             raise OptionError(f"responses of rule {rule.name!r} cannot be computed: it reduces over parameter tensors")
         self.rule = rule
         self._cells = trajectories.positions()

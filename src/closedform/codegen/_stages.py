@@ -7,7 +7,7 @@ many of them at once: measured, 15 to 20 % less time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from closedform.codegen._plan import Plan
@@ -41,44 +41,44 @@ def stages(plan: Plan, elementwise: list[int], early: Iterable[int], final: int)
         early: Those to store as soon as they are there.
         final: The one that the last stage needs.
     """
-    inside = set(elementwise)
-    stage: dict[int, int] = {}
-    chained: dict[int, bool] = {}
-    for index in elementwise:
-        node = plan.nodes[index]
-        args = [arg for arg in node.args if arg in inside]
-        chained[index] = node.op in LONG or any(chained[arg] for arg in args)
-        waits = node.op in SLOW and any(chained[arg] for arg in args)
-        stage[index] = max((stage[arg] for arg in args), default=0) + waits
-    last = max(stage.values(), default=0)
-    uses: dict[int, set[int]] = {index: set() for index in elementwise}
-    for index in elementwise:
-        for arg in plan.nodes[index].args:
-            if arg in inside:
-                uses[arg].add(stage[index])
-    for index, when in ((final, last), *((index, stage.get(index, 0)) for index in early)):
-        if index in inside:
-            uses[index].add(when)
-    carried = [i for i in elementwise if plan.nodes[i].op != "input" and max(uses[i], default=0) > stage[i]]
+    inside = {*elementwise}
+    args = {index: [arg for arg in plan.nodes[index].args if arg in inside] for index in elementwise}
+    number = _numbered(plan, elementwise, args)
+    last = max(number.values(), default=0)
+    needed = {index: {number[reader] for reader in readers} for index, readers in _readers(elementwise, args).items()}
+    for index, when in ((final, last), *((index, number.get(index, 0)) for index in early)):
+        if index in needed:
+            needed[index].add(when)
+    is_input = {index: plan.nodes[index].op == "input" for index in elementwise}
+    carried = [i for i in elementwise if not is_input[i] and max(needed[i], default=0) > number[i]]
     if last == 0 or len(carried) > MOST_CARRIED:
         return [Stage(tuple(elementwise))]
-    return [_stage(plan, number, elementwise, stage, uses, carried) for number in range(last + 1)]
+    return [
+        Stage(
+            tuple(i for i in elementwise if number[i] == now or (is_input[i] and now in needed[i])),
+            incoming=tuple(i for i in carried if number[i] < now and now in needed[i]),
+            outgoing=tuple(i for i in carried if number[i] == now),
+        )
+        for now in range(last + 1)
+    ]
 
 
-def _stage(
-    plan: Plan,
-    number: int,
-    elementwise: list[int],
-    stage: dict[int, int],
-    uses: dict[int, set[int]],
-    carried: list[int],
-) -> Stage:
-    def computed(index: int) -> bool:
-        loaded_again = plan.nodes[index].op == "input" and number in uses[index]
-        return stage[index] == number or loaded_again
+def _numbered(plan: Plan, elementwise: list[int], args: Mapping[int, list[int]]) -> dict[int, int]:
+    """The stage that computes each node: a slow function that waits for a long chain begins a new one."""
+    number: dict[int, int] = {}
+    chained: set[int] = set()
+    for index in elementwise:
+        op, waits = plan.nodes[index].op, not chained.isdisjoint(args[index])
+        if op in LONG or waits:
+            chained.add(index)
+        number[index] = max((number[arg] for arg in args[index]), default=0) + (op in SLOW and waits)
+    return number
 
-    return Stage(
-        tuple(index for index in elementwise if computed(index)),
-        tuple(index for index in carried if stage[index] < number and number in uses[index]),
-        tuple(index for index in carried if stage[index] == number),
-    )
+
+def _readers(elementwise: list[int], args: Mapping[int, list[int]]) -> dict[int, list[int]]:
+    """The nodes that read each node."""
+    readers: dict[int, list[int]] = {index: [] for index in elementwise}
+    for index in elementwise:
+        for arg in args[index]:
+            readers[arg].append(index)
+    return readers

@@ -26,7 +26,7 @@ from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT, non_dominated
 from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._outcome import Keeps, Outcome, Scored, Told
-from closedform.distillation._pool import Pool
+from closedform.distillation._proposals import Pool
 from closedform.distillation._restarts import restarted
 from closedform.distillation.engines import BACKENDS, Backend
 from closedform.distillation.fit import prune, refine, round_constants

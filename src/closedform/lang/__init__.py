@@ -43,7 +43,7 @@ from closedform.lang._interpreter import (
     reduce_whole,
     step,
 )
-from closedform.lang._kinds import Kind, join, kind_of, result_kind
+from closedform.lang._kinds import Kind, join, kind_of, reduces, result_kind
 from closedform.lang._latex import equation_latex, latex, number_latex, symbol_latex
 from closedform.lang._mathml import mathml, symbol_mathml
 from closedform.lang._matrices import matrix_shape, newton_schulz
@@ -109,6 +109,7 @@ __all__ = [
     "parity",
     "parse",
     "reduce_whole",
+    "reduces",
     "rename",
     "result_kind",
     "shape_inputs",

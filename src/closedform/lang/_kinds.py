@@ -44,6 +44,11 @@ _RESULTS = {
 }
 
 
+def reduces(node: Expr) -> bool:
+    """Whether an expression's outermost operator makes elements of a tensor depend on each other."""
+    return isinstance(node, Apply) and OPERATORS[node.op].reduces
+
+
 def kind_of(expr: Expr, kinds: Mapping[str, Kind]) -> Kind:
     """The kind of an expression, given the kinds of the names in it."""
     if isinstance(expr, Number):
@@ -66,7 +71,7 @@ def exposed(exprs: Iterable[Expr]) -> tuple[set[str], Kind]:
         node = stack.pop()
         if isinstance(node, (Symbol, Lag)):
             read.add(node.name)
-        elif isinstance(node, Apply) and OPERATORS[node.op].reduces:
+        elif isinstance(node, Apply) and reduces(node):
             kinds.append(result_kind(node.op, ()))
         elif isinstance(node, Apply):
             stack.extend(node.args)

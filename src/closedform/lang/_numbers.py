@@ -6,7 +6,7 @@ import math
 
 from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, children
 from closedform.lang._interpreter import evaluate
-from closedform.lang._operators import OPERATORS
+from closedform.lang._kinds import reduces
 
 
 def constant_value(expr: Expr) -> float | None:
@@ -16,7 +16,7 @@ def constant_value(expr: Expr) -> float | None:
     stack: list[Expr] = [expr]
     while stack:
         node = stack.pop()
-        if isinstance(node, (Symbol, Lag)) or (isinstance(node, Apply) and OPERATORS[node.op].reduces):
+        if isinstance(node, (Symbol, Lag)) or reduces(node):
             return None
         stack.extend(children(node))
     return float(evaluate(expr, {}))
@@ -39,6 +39,6 @@ def nonfinite_constant(expr: Expr) -> Expr | None:
 def _mark(expr: Expr, constant: dict[int, bool]) -> bool:
     """Note of every node whether it is made of numbers alone."""
     inner = [_mark(child, constant) for child in children(expr)]
-    found = isinstance(expr, Number) or (isinstance(expr, Apply) and all(inner) and not OPERATORS[expr.op].reduces)
+    found = isinstance(expr, Number) or (isinstance(expr, Apply) and all(inner) and not reduces(expr))
     constant[id(expr)] = found
     return found

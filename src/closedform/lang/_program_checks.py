@@ -10,8 +10,8 @@ from closedform._document import shown
 from closedform.errors import ExpressionError
 from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, complexity, walk
 from closedform.lang._inputs import INPUTS, LATE_INPUTS
-from closedform.lang._kinds import Kind, kind_of
-from closedform.lang._operators import FUNCTIONS, OPERATORS
+from closedform.lang._kinds import Kind, kind_of, reduces
+from closedform.lang._operators import FUNCTIONS
 
 LATE_NAMES = frozenset({*LATE_INPUTS, *(name for name, row in FUNCTIONS.items() if row.late)})
 """Reserved in programs of language level 2 only."""
@@ -96,7 +96,7 @@ def check_references(program: Sections) -> None:
         _check_expression(name, expr, known, signals, later={})
     for place, expr in _places(program):
         for node in walk(expr):
-            if not isinstance(node, Apply) or not OPERATORS[node.op].reduces:
+            if not isinstance(node, Apply) or not reduces(node):
                 continue
             if not kind_of(node.args[0], program.kinds).varies:
                 raise ExpressionError(f"{place}: {node.op} needs a value that varies over the parameter tensor")

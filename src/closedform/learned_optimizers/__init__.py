@@ -18,7 +18,7 @@ from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
 from closedform.learned_optimizers._celo import SEEN as CELO_SEEN
 from closedform.learned_optimizers._celo import Celo
-from closedform.learned_optimizers._constants import Role, constant_roles, lift_literals
+from closedform.learned_optimizers._constant_roles import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file

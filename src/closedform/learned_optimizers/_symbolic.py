@@ -26,7 +26,7 @@ from closedform.lang import (
     reduce_whole,
 )
 from closedform.learned_optimizers._base import SIZES, LearnedOptimizer, Sizes, State, UpdateFunction, lengths
-from closedform.learned_optimizers._constants import Role, constant_roles, from_coordinate
+from closedform.learned_optimizers._constant_roles import Role, constant_roles, from_coordinate
 from closedform.learned_optimizers._plan import Plan, segment_reduce, segment_shapes
 from closedform.rules import Rule
 

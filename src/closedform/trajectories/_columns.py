@@ -19,7 +19,6 @@ from closedform.features import FEATURES, feature_program
 from closedform.lang import (
     INPUTS,
     OPERATORS,
-    Apply,
     Expr,
     Kind,
     Lag,
@@ -27,6 +26,7 @@ from closedform.lang import (
     Symbol,
     horizon_inputs,
     initial_memory,
+    reduces,
     step,
     walk,
 )
@@ -88,10 +88,9 @@ def check_source(program: Program) -> None:
     for name, expr in program.outputs.items():
         if expr != Symbol(name):
             raise OptionError(f"column {name!r} must be a state, a named value or an input of its program")
-    for expr in program.expressions():
-        for node in walk(expr):
-            if isinstance(node, Apply) and OPERATORS[node.op].reduces:
-                raise OptionError(f"columns cannot use {node.op}(...): only some coordinates of a tensor are recorded")
+    if program.reduces:
+        operator = next(name for name in sorted(program.operators) if OPERATORS[name].reduces)
+        raise OptionError(f"columns cannot use {operator}(...): only some coordinates of a tensor are recorded")
 
 
 def own_signals(program: Program) -> tuple[str, ...]:
@@ -153,7 +152,7 @@ def _joined(first: Program, second: Program | None, outputs: Mapping[str, Expr])
 
 def _reduces(expr: Expr, program: Program, seen: frozenset[str] = frozenset()) -> bool:
     for node in walk(expr):
-        if isinstance(node, Apply) and OPERATORS[node.op].reduces:
+        if reduces(node):
             return True
         if isinstance(node, (Symbol, Lag)) and node.name not in INPUTS and node.name not in seen:
             inner = program.state.get(node.name, program.where.get(node.name))

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from closedform.distillation._config import DistillConfig
 from closedform.distillation.problem import Candidate, Problem, subset
-from closedform.distillation.stages._recurrences import recurrences
-from closedform.distillation.stages._terms import (
+from closedform.distillation.stages._dictionary import (
     Term,
     assemble,
     average_terms,
@@ -31,6 +30,7 @@ from closedform.distillation.stages._terms import (
     ratio_terms,
     with_expr,
 )
+from closedform.distillation.stages._recurrences import recurrences
 from closedform.lang import Number, apply
 
 TERM_ROWS = 20_000

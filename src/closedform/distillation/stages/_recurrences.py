@@ -24,10 +24,10 @@ from closedform.distillation._front import EXACT
 from closedform.distillation.fit import refine
 from closedform.distillation.problem import Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
+from closedform.distillation.stages._dictionary import Term, assemble, choose, with_expr
 from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation.stages._signs import signs
 from closedform.distillation.stages._sums import best_pairs, best_singles, weighted_sum
-from closedform.distillation.stages._terms import Term, assemble, choose, with_expr
 from closedform.lang import Number, Symbol, apply
 
 PARAMETER = "w"

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from closedform.distillation.problem import Average, Candidate
+from closedform.distillation.stages._dictionary import Term
 from closedform.distillation.stages._screen import STAGE
-from closedform.distillation.stages._terms import Term
 from closedform.lang import Expr, Number, apply
 
 STARTS = 3
