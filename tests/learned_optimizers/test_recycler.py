@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closedform.learned_optimizers import _recycler, get
-from closedform.learned_optimizers._recycler import Recycler
+from closedform.learned_optimizers import _native_lstm as _recycler
+from closedform.learned_optimizers import get
+from closedform.learned_optimizers._native_lstm import Recycler
 
 
 @pytest.fixture(autouse=True)

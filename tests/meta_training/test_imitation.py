@@ -32,7 +32,7 @@ from closedform.meta_training import (
 )
 from closedform.meta_training._objectives import OBJECTIVES
 from closedform.meta_training.estimators import _window
-from closedform.meta_training.estimators._subset import Subset
+from closedform.meta_training.estimators._window import Subset
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule, load_rule
 

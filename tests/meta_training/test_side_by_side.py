@@ -13,8 +13,7 @@ from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, get
 from closedform.meta_training import Problem, ProblemBatch, TruncatedBPTT, begin, steps
 from closedform.meta_training._objectives import OBJECTIVES
-from closedform.meta_training.estimators._subset import Subset, draw_subset
-from closedform.meta_training.estimators._window import run_window
+from closedform.meta_training.estimators._window import Subset, draw_subset, run_window
 from closedform.rules import load_rule
 
 K, T = 3, 5

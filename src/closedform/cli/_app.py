@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("_train", "Meta-train a learned optimizer on tasks."),
     "record": ("_record", "Record an optimizer at work: its features and its updates."),
     "distill": ("_distill", "Distil a recording into rules, or a table of data into equations."),
-    "tune": ("_tune", "Meta-tune a rule's constants on tasks."),
+    "tune": ("_train", "Meta-tune a rule's constants on tasks."),
     "evolve": ("_evolve", "Tune a rule's constants by CMA-ES, by where whole episodes end, on tasks of many kinds."),
     "evaluate": ("_evaluate", "Compare optimizers on tasks over seeds, with baselines of tuned learning rates."),
     "reproduce": ("_reproduce", "Print one of the paper's tables beside ours."),
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "_rules",
         "Explain a rule: equation, complexity, state cost, LaTeX, certificates, and how it answers to gradients.",
     ),
-    "export": ("_export", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
+    "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),
     "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),
 }

@@ -1,4 +1,4 @@
-"""``closedform rules`` and ``closedform explain``: look at rules."""
+"""``closedform rules``, ``closedform explain`` and ``closedform export``: look at rules, and write them elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
+from closedform._files import write_text
 from closedform.analysis import Certificates, Curve, Explanation, explain
 from closedform.cli._app import STDOUT, JsonFlag, app, show
+from closedform.export import EXPORTERS, export
 from closedform.rules import Rule, library_names, load_rule
 
 rules = typer.Typer(help="List, show and check rules.", no_args_is_help=True)
@@ -110,3 +112,21 @@ def _print_curve(curve: Curve) -> None:
     STDOUT.print(
         f"  {line}  x {curve.x[0]:g} .. {curve.x[-1]:g}, y {low:.3g} .. {high:.3g}", markup=False, highlight=False
     )
+
+
+_TARGETS = "; ".join(f"{row.name}: {row.summary} (needs {row.needs})" for row in EXPORTERS.values())
+
+
+@app.command("export")
+def export_rule(
+    rule: RuleName,
+    to: Annotated[str, typer.Option("--to", help=f"What to write. {_TARGETS}.")] = "python",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; standard output if left out.")] = None,
+) -> None:
+    """Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."""
+    text = export(rule, to)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        typer.echo(f"wrote {out}")

@@ -1,4 +1,4 @@
-"""``closedform train``: meta-train a learned optimizer."""
+"""``closedform train`` and ``closedform tune``: meta-train a learned optimizer, or a rule's constants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from closedform.cli._app import STDOUT, app, show
 from closedform.cli._training import Training, training_options
 from closedform.errors import CheckpointError
 from closedform.learned_optimizers import LEARNED_OPTIMIZERS, PRETRAINED, LearnedOptimizer, load_learned_optimizer
-from closedform.meta_training import MetaTrainConfig, MetaTrainResult, TruncatedBPTT, meta_train
+from closedform.meta_training import (
+    TUNING,
+    TUNING_UNROLL,
+    MetaTrainConfig,
+    MetaTrainResult,
+    TruncatedBPTT,
+    meta_train,
+    meta_tune,
+)
+from closedform.rules import load_rule, save_rule
 
 DEFAULT = "rp-si"
 
@@ -76,3 +85,30 @@ def _print(found: dict[str, Any]) -> None:
         f"{found['steps']} meta-steps in {found['seconds']} s; {validation}; "
         f"{found['diverged']} episodes diverged\nmodel: {found['model']}"
     )
+
+
+@app.command("tune")
+@training_options(TUNING, TruncatedBPTT(TUNING_UNROLL), "runs/tune")
+def tune(
+    training: Training,
+    rule: Annotated[str, typer.Argument(help="A library rule or a rule file.")],
+    trainable: Annotated[
+        str | None,
+        typer.Option(help="Constants to tune, comma-separated, lr among them if wanted; all but floors by default."),
+    ] = None,
+) -> None:
+    """Meta-tune a rule's constants on tasks."""
+    with training.followed("meta-tuning") as told:
+        tuned = meta_tune(
+            load_rule(rule),
+            training.tasks,
+            trainable=trainable.split(",") if trainable else None,
+            estimator=training.estimator,
+            config=training.config,
+            out=training.out,
+            resume=training.resume,
+            **told,
+        )
+    path = save_rule(tuned, training.out / "rule.json")
+    found = {"rule": str(path), "constants": tuned.constants, "lr": tuned.lr}
+    show(found, training.json, lambda: STDOUT.print_json(data=found))

@@ -5,7 +5,7 @@ prints it, `evaluate` gives it a meaning in torch. A `Program` is a set of recur
 one training step at a time by `step`.
 """
 
-from closedform.lang._abstract import folded
+from closedform.lang._abstract import folded, nonfinite_constant
 from closedform.lang._degree import Degree, degrees
 from closedform.lang._expression import (
     Apply,
@@ -47,7 +47,6 @@ from closedform.lang._kinds import Kind, join, kind_of, reduces, result_kind
 from closedform.lang._latex import equation_latex, latex, number_latex, symbol_latex
 from closedform.lang._mathml import mathml, symbol_mathml
 from closedform.lang._matrices import matrix_shape, newton_schulz
-from closedform.lang._numbers import nonfinite_constant
 from closedform.lang._operators import FUNCTIONS, OPERATORS, Operator
 from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text

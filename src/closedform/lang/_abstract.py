@@ -1,4 +1,4 @@
-"""Programs run on abstract values, to prove what holds at every step.
+"""Programs run on abstract values, to prove what holds at every step; and parts made of numbers alone, known at once.
 
 Instead of numbers a domain has values that stand for a property: even or odd, a degree of scaling, never negative.
 States start at 0, or at their initial value, and what a state may be is joined with what its recurrence makes of it
@@ -17,7 +17,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-from closedform.lang._expression import Apply, Expr, Number, Symbol, apply
+from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, apply, children
+from closedform.lang._interpreter import evaluate
+from closedform.lang._kinds import reduces
 from closedform.lang._operators import OPERATORS
 from closedform.lang._program import Program
 
@@ -83,3 +85,38 @@ def fixed_point(program: Program, inputs: Mapping[str, V | None], domain: Domain
 
 def joined(domain: Domain[V], x: V | None, y: V | None) -> V | None:
     return None if x is None or y is None else domain.join(x, y)
+
+
+def constant_value(expr: Expr) -> float | None:
+    """The value of an expression without names; None if it has any, or reduces over a tensor."""
+    if isinstance(expr, Number):
+        return expr.value
+    stack: list[Expr] = [expr]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (Symbol, Lag)) or reduces(node):
+            return None
+        stack.extend(children(node))
+    return float(evaluate(expr, {}))
+
+
+def nonfinite_constant(expr: Expr) -> Expr | None:
+    """The first largest part made of numbers alone whose value is NaN or infinite; None if there is none."""
+    constant: dict[int, bool] = {}
+    _mark(expr, constant)
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if not constant[id(node)]:
+            stack.extend(reversed(children(node)))
+        elif isinstance(node, Apply) and not math.isfinite(float(evaluate(node, {}))):
+            return node
+    return None
+
+
+def _mark(expr: Expr, constant: dict[int, bool]) -> bool:
+    """Note of every node whether it is made of numbers alone."""
+    inner = [_mark(child, constant) for child in children(expr)]
+    found = isinstance(expr, Number) or (isinstance(expr, Apply) and all(inner) and not reduces(expr))
+    constant[id(expr)] = found
+    return found

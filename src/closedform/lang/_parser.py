@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from closedform._document import shown
 from closedform.errors import ExpressionError
+from closedform.lang._abstract import constant_value
 from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol, apply
-from closedform.lang._numbers import constant_value
 from closedform.lang._operators import FUNCTIONS
 
 

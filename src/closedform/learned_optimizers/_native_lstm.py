@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,6 @@ from torch.autograd import forward_ad
 
 from closedform.codegen import NativeUnavailable, load, math_header, openmp_parallel, threads_for
 from closedform.learned_optimizers._base import State
-from closedform.learned_optimizers._recycler import Recycler
 
 LOG2E = 1 / math.log(2)
 _KINDS = (Tensor, nn.Parameter)
@@ -209,3 +209,41 @@ def _call_type(shape: Shape) -> type[ctypes.Structure]:
         )
 
     return Call
+
+
+LARGE = 1 << 20
+"""Elements from which on a tensor's memory is kept; smaller ones the C library keeps by itself."""
+
+
+class Recycler:
+    """Hands out memory for float32 tensors on the CPU, and keeps what comes back.
+
+    Args:
+        spare: Pieces of one size that it keeps.
+    """
+
+    def __init__(self, spare: int) -> None:
+        self._spare = spare
+        self._free: dict[int, list[Tensor]] = {}
+
+    def empty_like(self, value: Tensor) -> Tensor:
+        """A tensor of this shape, not initialised."""
+        if value.numel() < LARGE:
+            return torch.empty_like(value)
+        pieces = self._free.get(value.numel())
+        piece = pieces.pop() if pieces else torch.empty(value.numel())
+        lease = piece.numpy()
+        weakref.finalize(lease, _give_back, weakref.ref(self), piece).atexit = False
+        return torch.from_numpy(lease).view(value.shape)
+
+    def take_back(self, piece: Tensor) -> None:
+        """Keep a piece of memory that nobody sees any more."""
+        pieces = self._free.setdefault(piece.numel(), [])
+        if len(pieces) < self._spare:
+            pieces.append(piece)
+
+
+def _give_back(recycler: weakref.ref[Recycler], piece: Tensor) -> None:
+    owner = recycler()
+    if owner is not None:
+        owner.take_back(piece)

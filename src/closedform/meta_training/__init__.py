@@ -11,10 +11,9 @@ from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
 from closedform.meta_training._evolve import EvolveConfig, evolve, read_evolution
 from closedform.meta_training._meta_train import meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
-from closedform.meta_training._metrics import read_metrics
+from closedform.meta_training._metrics import read_metrics, tensorboard_writer
 from closedform.meta_training._objectives import OBJECTIVES, Objective
 from closedform.meta_training._references import Reference, reference
-from closedform.meta_training._tensorboard import tensorboard_writer
 from closedform.meta_training._totals import NORMALISATIONS
 from closedform.meta_training.estimators import (
     ESTIMATORS,

@@ -4,8 +4,7 @@ A `Problem` is a task as a function of one flat vector, a `ProblemBatch` several
 of an episode, a `Carry`; `steps` and `run` take it on. What is drawn comes from `generator_for` a seed and a purpose.
 """
 
-from closedform.unroll._flat import FlatParams
-from closedform.unroll._problem import AnyProblem, Problem, ProblemBatch
+from closedform.unroll._problem import AnyProblem, FlatParams, Problem, ProblemBatch
 from closedform.unroll._seeds import generator_for, window_generator
 from closedform.unroll._unroll import Carry, Step, begin, run, steps, unroll
 

@@ -9,8 +9,10 @@ inputs*; ``differentiable()`` gives the twin whose gradients carry one.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,7 +20,6 @@ from torch import Tensor
 from torch.func import vmap
 
 from closedform.tasks import Batch, Task
-from closedform.unroll._flat import FlatParams
 
 Draws = TypeVar("Draws")
 """What draws starting points and batches: a generator, or one for each optimizee."""
@@ -159,3 +160,28 @@ class DifferentiableProblem(_Attached[torch.Generator], Problem):
 
 class DifferentiableProblemBatch(_Attached[tuple[torch.Generator, ...]], ProblemBatch):
     """A `ProblemBatch` with everything attached to one graph."""
+
+
+@dataclass(frozen=True)
+class FlatParams:
+    """How named parameter tensors lie end to end in one vector.
+
+    Attributes:
+        shapes: Name -> shape, in order.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of elements of each tensor, in order."""
+        return tuple(math.prod(shape) for shape in self.shapes.values())
+
+    def flatten(self, params: Mapping[str, Tensor]) -> Tensor:
+        """One vector, [N], of the tensors in order; a copy."""
+        return torch.cat([params[name].reshape(-1) for name in self.shapes])
+
+    def unflatten(self, w: Tensor) -> dict[str, Tensor]:
+        """The tensors in order, as views of ``w``, [N]."""
+        parts = w.split(list(self.sizes))
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from closedform.meta_training.estimators._antithetic_es import AntitheticES
 from closedform.meta_training.estimators._base import Estimate, Estimator
 from closedform.meta_training.estimators._bptt import TruncatedBPTT
+from closedform.meta_training.estimators._evolution import copies
 from closedform.meta_training.estimators._forward import ForwardAccumulation
 from closedform.meta_training.estimators._imitation import Imitation
 from closedform.meta_training.estimators._pes import PES
-from closedform.meta_training.estimators._population import copies
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "truncated-bptt": TruncatedBPTT,

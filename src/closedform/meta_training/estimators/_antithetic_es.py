@@ -20,8 +20,7 @@ import torch
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate
-from closedform.meta_training.estimators._evolution import EvolutionStrategy
-from closedform.meta_training.estimators._population import copies, row, run_population
+from closedform.meta_training.estimators._evolution import EvolutionStrategy, copies, row, run_population
 from closedform.unroll import AnyProblem, Carry
 
 

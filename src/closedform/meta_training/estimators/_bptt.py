@@ -24,8 +24,7 @@ from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate, Estimator
-from closedform.meta_training.estimators._subset import check_coordinatewise
-from closedform.meta_training.estimators._window import choose_subset, derivatives, run_window
+from closedform.meta_training.estimators._window import check_coordinatewise, choose_subset, derivatives, run_window
 from closedform.unroll import AnyProblem, Carry, Step, steps
 
 

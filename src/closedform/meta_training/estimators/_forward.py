@@ -29,7 +29,7 @@ from closedform.meta_training._meta_parameters import count as count_parameters
 from closedform.meta_training._meta_parameters import directions, gradients, trainable
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate, Estimator, objective_weights
-from closedform.meta_training.estimators._subset import Subset, check_coordinatewise, draw_subset
+from closedform.meta_training.estimators._window import Subset, check_coordinatewise, draw_subset
 from closedform.unroll import AnyProblem, Carry, Step, steps, window_generator
 
 Inputs: TypeAlias = list[tuple[Tensor, Tensor, Tensor]]

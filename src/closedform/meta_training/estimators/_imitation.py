@@ -31,8 +31,14 @@ from closedform.learned_optimizers import LearnedOptimizer, State, SymbolicOptim
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate, Estimator
 from closedform.meta_training.estimators._bptt import TruncatedBPTT
-from closedform.meta_training.estimators._subset import Subset, check_coordinatewise
-from closedform.meta_training.estimators._window import Window, choose_subset, derivatives, run_window
+from closedform.meta_training.estimators._window import (
+    Subset,
+    Window,
+    check_coordinatewise,
+    choose_subset,
+    derivatives,
+    run_window,
+)
 from closedform.rules import Rule
 from closedform.unroll import AnyProblem, Carry, Step
 

@@ -22,8 +22,7 @@ from closedform.learned_optimizers import LearnedOptimizer
 from closedform.meta_training._meta_parameters import count as count_parameters
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate
-from closedform.meta_training.estimators._evolution import EvolutionStrategy
-from closedform.meta_training.estimators._population import copies, run_population
+from closedform.meta_training.estimators._evolution import EvolutionStrategy, copies, run_population
 from closedform.unroll import AnyProblem, Carry
 
 

@@ -13,10 +13,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer
+from closedform.errors import OptionError
+from closedform.learned_optimizers import LearnedOptimizer, State
 from closedform.meta_training._objectives import Objective
 from closedform.meta_training.estimators._base import Estimate, objective_weights
-from closedform.meta_training.estimators._subset import Subset, check_coordinatewise, draw_subset
 from closedform.unroll import AnyProblem, Carry, Step, steps, window_generator
 
 Watch: TypeAlias = Callable[[Step], None]
@@ -123,3 +123,42 @@ def derivatives(
     """Derivatives of outputs, each multiplied by its cotangent, in the meta-parameters; 0 where there is no path."""
     parameters = [parameter for parameter in optimizer.parameters() if parameter.requires_grad]
     return torch.autograd.grad(outputs, parameters, cotangents, retain_graph, allow_unused=True, materialize_grads=True)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The same number n of coordinates of each of K optimizees.
+
+    Attributes:
+        places: Where they lie among all coordinates end to end, [n] or [K, n].
+        factor: N/n: what a sum over them is multiplied by.
+    """
+
+    places: Tensor
+    factor: float
+
+    def of(self, value: Tensor) -> Tensor:
+        """Their part of a value in the shape of w: [n] or [K, n]."""
+        return value.reshape(-1)[self.places]
+
+    def of_state(self, state: State) -> State:
+        """Their part of an optimizer's state, which is that of one vector of K n parameters."""
+        flat = self.places.reshape(-1)
+        return {key: value[..., flat] if value.dim() else value for key, value in state.items()}
+
+
+def draw_subset(carry: Carry, count: int, generator: torch.Generator) -> Subset:
+    """Draw ``count`` different coordinates of each optimizee, all equally likely."""
+    *rows, size = carry.w.shape
+    chosen = [torch.randperm(size, generator=generator)[:count] + row * size for row in range(rows[0] if rows else 1)]
+    places = torch.stack(chosen) if rows else chosen[0]
+    return Subset(places.to(carry.w.device), size / places.shape[-1])
+
+
+def check_coordinatewise(optimizer: LearnedOptimizer, option: str) -> None:
+    """Raise OptionError if what the optimizer does to a coordinate depends on others."""
+    if not optimizer.coordinatewise:
+        raise OptionError(
+            f"{option} needs an optimizer that sees each coordinate alone, but {optimizer.name!r} looks at whole "
+            f"parameter tensors: leave {option} out"
+        )
