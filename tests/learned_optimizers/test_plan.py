@@ -8,7 +8,7 @@ from torch import Tensor
 
 from closedform.features import FEATURES, feature_program
 from closedform.lang import Program, horizon_inputs, initial_memory, parse, reduce_whole, shape_inputs, step
-from closedform.learned_optimizers._plan import Plan, flat_derivative_at_zero, segment_reduce
+from closedform.learned_optimizers._torch_program import TorchProgram, flat_derivative_at_zero, segment_reduce
 from closedform.rules import Rule, library_names, load_rule
 
 ODD = {
@@ -33,7 +33,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_equals_the_interpreter(name: str, dtype: torch.dtype, generator: torch.Generator) -> None:
     program = PROGRAMS[name]
-    bound = Plan(program).bind()
+    bound = TorchProgram(program).bind()
     w = torch.randn(11, generator=generator, dtype=dtype)
     expected_memory = memory = initial_memory(program, w)
     for t in range(1, 12):
@@ -59,7 +59,7 @@ def test_given_constants_are_used_and_differentiable() -> None:
     program = Program({"a": 2.0, "b": 3.0}, {}, {}, {"update": parse("(1 - a)*g + b")})
     a = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     g = torch.tensor([1.0, 2.0])
-    bound = Plan(program).bind({"a": a})
+    bound = TorchProgram(program).bind({"a": a})
     outputs, _ = bound({"g": g, "w": g, "t": torch.tensor(1.0)}, {}, reduce_whole)
     assert outputs["update"].tolist() == [-1.0, -5.0]
     (gradient,) = torch.autograd.grad(outputs["update"].sum(), a)
@@ -74,7 +74,7 @@ def test_a_zero_gradient_does_not_poison_the_derivative_of_the_others(text: str)
     a = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
 
     def derivative(g: Tensor) -> Tensor:
-        outputs, _ = Plan(program).bind({"a": a})(
+        outputs, _ = TorchProgram(program).bind({"a": a})(
             {"g": g, "w": g, "t": torch.tensor(1.0)}, {}, segment_reduce([2, len(g) - 2])
         )
         return torch.autograd.grad(outputs["update"].sum(), a)[0]

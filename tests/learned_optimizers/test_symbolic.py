@@ -13,7 +13,7 @@ from strategies import late_programs
 from closedform.errors import OptionError, UnknownNameError
 from closedform.lang import Program, horizon_inputs, initial_memory, parse, shape_inputs, step, to_text
 from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles, lift_literals
-from closedform.learned_optimizers._plan import Plan, segment_reduce, segment_shapes
+from closedform.learned_optimizers._torch_program import TorchProgram, segment_reduce, segment_shapes
 from closedform.rules import Rule, library_names, load_rule
 
 
@@ -180,7 +180,10 @@ def test_populations_have_constants_and_values_in_rows(generator: torch.Generato
     shape = segment_shapes(shapes, torch.float64, torch.device("cpu"))
 
     def two_steps(constant: torch.Tensor, g: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        bound, memory = Plan(program).bind({"a": constant}), {"m": torch.zeros_like(w), "r": torch.zeros_like(w)}
+        bound, memory = (
+            TorchProgram(program).bind({"a": constant}),
+            {"m": torch.zeros_like(w), "r": torch.zeros_like(w)},
+        )
         for t in (1.0, 2.0):
             inputs = {"g": g, "w": w, "t": torch.tensor(t, dtype=torch.float64), **shape}
             outputs, memory = bound(inputs, memory, segment_reduce(shapes))

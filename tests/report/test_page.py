@@ -9,13 +9,13 @@ from closedform.report._page import (
     Block,
     Box,
     Code,
-    Column,
     Equations,
     Figure,
     Folded,
     Heading,
     Section,
     Table,
+    TableColumn,
     Text,
     page_html,
 )
@@ -29,7 +29,7 @@ BLOCKS: dict[type, tuple[Block, str]] = {
     Equations: (Equations("<math><mi>g</mi></math>"), '<div class="equation"><math><mi>g</mi></math></div>'),
     Figure: (Figure("<svg></svg>", MARKS), f"<figure><svg></svg><figcaption>{ESCAPED}</figcaption></figure>"),
     Table: (
-        Table([Column(MARKS, ""), Column("n")], [("best", [MARKS, Markup("<i>1</i>")])], MARKS, "wide"),
+        Table([TableColumn(MARKS, ""), TableColumn("n")], [("best", [MARKS, Markup("<i>1</i>")])], MARKS, "wide"),
         '<div class="scroll"><table class="wide"><thead><tr>'
         f'<th scope="col">{ESCAPED}</th><th class="number" scope="col">n</th></tr></thead><tbody><tr class="best">'
         f'<th scope="row">{ESCAPED}</th><td class="number"><i>1</i></td></tr></tbody></table></div>'
@@ -62,4 +62,4 @@ def test_title_head_and_links() -> None:
 
 def test_a_row_has_a_cell_a_column() -> None:
     with pytest.raises(AssertionError):
-        Table([Column("a"), Column("b")], [("", ["1"])])
+        Table([TableColumn("a"), TableColumn("b")], [("", ["1"])])

@@ -23,7 +23,7 @@ from closedform.evaluation import (
 )
 from closedform.reproduce import REPRODUCTIONS, HorizonRow, UnseenResult, UnseenRow, unseen
 from closedform.reproduce._entrants import OTHERS, REFERENCE, RULE, SINGLE, THREE, chosen, of_rule
-from closedform.reproduce._unseen import Plan, best_single_rate, check_reference
+from closedform.reproduce._unseen import UnseenPlan, best_single_rate, check_reference
 from closedform.reproduce._unseen_numbers import against, verdicts
 from closedform.rules import Rule, library_names, load_rule
 
@@ -83,7 +83,7 @@ def test_the_table_is_written_and_goes_on_where_it_stopped(made: Any) -> None:
 
 
 def test_there_are_ten_tasks_and_thirteen_rates() -> None:
-    plan = Plan()
+    plan = UnseenPlan()
     assert tuple(name for name, _ in plan.tasks) == tasks.UNSEEN
     assert len(plan.rates) == 13
     assert plan.horizons == (100, 1000, 10000)

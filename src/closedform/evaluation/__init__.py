@@ -22,7 +22,7 @@ from closedform.evaluation._baselines import (
     check_schedules,
     log_grid,
 )
-from closedform.evaluation._entries import Difference, Entry, Protocol
+from closedform.evaluation._entries import Difference, EvaluationEntry, Protocol
 from closedform.evaluation._evaluate import EvaluationOptions, evaluate
 from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._headline import Headline, Verdict, headline, verdict
@@ -47,6 +47,7 @@ __all__ = [
     "Difference",
     "Entry",
     "Evaluation",
+    "EvaluationEntry",
     "EvaluationOptions",
     "Headline",
     "Interval",
@@ -83,6 +84,9 @@ __all__ = [
     "trials",
     "verdict",
 ]
+
+Entry = EvaluationEntry
+"""Its former name."""
 
 _MOVED = {
     "ReportData": "closedform.report",

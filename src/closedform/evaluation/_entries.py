@@ -31,7 +31,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Entry:
+class EvaluationEntry:
     """One optimizer on one task.
 
     Attributes:
@@ -97,7 +97,7 @@ class Protocol:
     resamples: Count
 
 
-def best_baseline(entries: Iterable[Entry]) -> Entry | None:
+def best_baseline(entries: Iterable[EvaluationEntry]) -> EvaluationEntry | None:
     """The tuned baseline of the smallest mean final loss, fewest divergences first; None if there is no baseline."""
     baselines = [entry for entry in entries if entry.kind == "baseline"]
     return min(baselines, key=lambda entry: entry.final_loss.rank, default=None)

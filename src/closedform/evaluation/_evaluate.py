@@ -29,7 +29,7 @@ from closedform._version import __version__
 from closedform.errors import OptionError
 from closedform.evaluation._baselines import DEFAULT_BASELINES, Baseline, check_schedules
 from closedform.evaluation._contenders import CONSTANT, Optimizer, contenders
-from closedform.evaluation._entries import Difference, Entry, Protocol, best_baseline
+from closedform.evaluation._entries import Difference, EvaluationEntry, Protocol, best_baseline
 from closedform.evaluation._episode import REPORT, TUNE, Record, Spec, curve_steps
 from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._runs import Executor, Field, RunStore, default_workers
@@ -167,7 +167,7 @@ class _Comparison:
     length: int | None
     seeds: int
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[EvaluationEntry, ...]:
         """Every contender on every task, task by task."""
         tunings = self.tune()
         chosen = {pair: Setting(found.best, found.schedule) for pair, found in tunings.items()}
@@ -175,7 +175,7 @@ class _Comparison:
         pairs = [Pair(contender, task) for task in tasks for contender in contenders]
         trials = {pair: (pair, chosen.get(pair, Setting())) for pair in pairs}
         records = self.run(list(trials.values()), REPORT)
-        entries: list[Entry] = []
+        entries: list[EvaluationEntry] = []
         for task in tasks:
             here = [self.entry(pair, records[trials[pair]], tunings.get(pair)) for pair in pairs if pair.task == task]
             best = best_baseline(here)
@@ -217,11 +217,11 @@ class _Comparison:
         lr, schedule = setting
         return Spec(*pair, lr, stream, seed, self.steps(pair.task), self.options.tail, self.options.points, schedule)
 
-    def entry(self, pair: Pair, records: Sequence[Record], tuning: Tuning | None) -> Entry:
+    def entry(self, pair: Pair, records: Sequence[Record], tuning: Tuning | None) -> EvaluationEntry:
         contender, task = self.field.contenders[pair.contender], self.field.tasks[pair.task]
         names = dict.fromkeys(name for record in records for name in record.test)
         seconds = [record.step_seconds for record in records if record.step_seconds is not None]
-        return Entry(
+        return EvaluationEntry(
             task=task.name,
             name=contender.name,
             label=contender.label,
@@ -248,7 +248,7 @@ class _Comparison:
     def summary(self, values: Iterable[float | None]) -> Summary:
         return summarize(values, confidence=self.options.confidence, resamples=self.options.resamples)
 
-    def difference(self, entry: Entry, best: Entry | None) -> Difference | None:
+    def difference(self, entry: EvaluationEntry, best: EvaluationEntry | None) -> Difference | None:
         if best is None or entry.name == best.name:
             return None
         loss = paired_difference(

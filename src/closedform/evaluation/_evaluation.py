@@ -13,7 +13,7 @@ from closedform._document import Malformed, Many, Name, Seconds, parse_json, rea
 from closedform._files import read_json, write_json
 from closedform._names import lookup
 from closedform.errors import CheckpointError
-from closedform.evaluation._entries import Entry, Label, Protocol, best_baseline
+from closedform.evaluation._entries import EvaluationEntry, Label, Protocol, best_baseline
 from closedform.evaluation._table import task_table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Evaluation:
         versions: Versions of what ran.
     """
 
-    entries: Annotated[tuple[Entry, ...], Many(10_000)]
+    entries: Annotated[tuple[EvaluationEntry, ...], Many(10_000)]
     protocol: Protocol
     seconds: Seconds
     versions: Annotated[Mapping[Name, Label], Many(100)]
@@ -55,7 +55,7 @@ class Evaluation:
         """Names of the tasks."""
         return tuple(dict.fromkeys(entry.task for entry in self.entries))
 
-    def on(self, task: str) -> tuple[Entry, ...]:
+    def on(self, task: str) -> tuple[EvaluationEntry, ...]:
         """All optimizers on one task.
 
         Raises:
@@ -64,7 +64,7 @@ class Evaluation:
         lookup("evaluated task", task, dict.fromkeys(self.tasks))
         return tuple(entry for entry in self.entries if entry.task == task)
 
-    def get(self, task: str, name: str) -> Entry:
+    def get(self, task: str, name: str) -> EvaluationEntry:
         """One optimizer on one task.
 
         Raises:
@@ -72,7 +72,7 @@ class Evaluation:
         """
         return lookup("evaluated optimizer", name, {entry.name: entry for entry in self.on(task)})
 
-    def best_baseline(self, task: str) -> Entry | None:
+    def best_baseline(self, task: str) -> EvaluationEntry | None:
         """The tuned baseline of the smallest mean final loss; None if there is no baseline."""
         return best_baseline(self.on(task))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from closedform.evaluation._entries import Difference, Entry
+from closedform.evaluation._entries import Difference, EvaluationEntry
 from closedform.evaluation._evaluation import Evaluation
 from closedform.evaluation._numbers import interval, number, percent, percent_interval
 from closedform.evaluation._statistics import paired_difference
@@ -39,7 +39,7 @@ def headline(evaluation: Evaluation, name: str | None = None) -> tuple[Headline,
     return tuple(_sentence(evaluation, evaluation.get(task, name)) for task in evaluation.tasks)
 
 
-def _sentence(evaluation: Evaluation, entry: Entry) -> Headline:
+def _sentence(evaluation: Evaluation, entry: EvaluationEntry) -> Headline:
     found, best = entry.final_loss, evaluation.best_baseline(entry.task)
     seeds = f"{found.count} seed{'s' * (found.count != 1)}"
     who = f"the {entry.label}" if " " in entry.label else entry.label
@@ -78,7 +78,7 @@ def _size(relative: float | None, other: str) -> str:
     return f"{percent(abs(relative), 0)} {'below' if relative < 0 else 'above'} {other}"
 
 
-def _accuracy(entry: Entry, best: Entry) -> str:
+def _accuracy(entry: EvaluationEntry, best: EvaluationEntry) -> str:
     ours, theirs = entry.test.get("accuracy"), best.test.get("accuracy")
     if ours is None or theirs is None:
         return ""
@@ -116,7 +116,7 @@ def verdict(evaluation: Evaluation, task: str, name: str) -> Verdict:
     return Verdict(*(tuple(other.label for other, beats in pairs if beats is side) for side in (True, False)))
 
 
-def _beats(entry: Entry, other: Entry, confidence: float) -> bool:
+def _beats(entry: EvaluationEntry, other: EvaluationEntry, confidence: float) -> bool:
     if entry.final_loss.diverged:
         return False
     if other.final_loss.mean is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from closedform.evaluation._entries import Entry, Protocol
+from closedform.evaluation._entries import EvaluationEntry, Protocol
 from closedform.evaluation._numbers import ABSENT, count, duration, interval, number, percent, rate
 
 _HEADINGS = (
@@ -22,7 +22,7 @@ _HEADINGS = (
 )
 
 
-def task_table(entries: Sequence[Entry], protocol: Protocol) -> Table:
+def task_table(entries: Sequence[EvaluationEntry], protocol: Protocol) -> Table:
     """All optimizers on one task; the best final loss is bold."""
     ranked = sorted(entries, key=lambda entry: entry.final_loss.rank)
     table = Table(
@@ -41,7 +41,7 @@ def task_table(entries: Sequence[Entry], protocol: Protocol) -> Table:
     return table
 
 
-def _cells(entry: Entry) -> list[str]:
+def _cells(entry: EvaluationEntry) -> list[str]:
     accuracy = entry.test.get("accuracy")
     return [
         entry.label,
@@ -57,7 +57,7 @@ def _cells(entry: Entry) -> list[str]:
     ]
 
 
-def _against(entry: Entry) -> str:
+def _against(entry: EvaluationEntry) -> str:
     difference = entry.difference
     if difference is None or difference.loss.mean is None:
         return ABSENT
@@ -66,12 +66,12 @@ def _against(entry: Entry) -> str:
     return f"{number(loss.mean, 2)}{bounds}"
 
 
-def schedule(entry: Entry) -> str:
+def schedule(entry: EvaluationEntry) -> str:
     """What multiplied the learning rate; nothing to say of a network."""
     return ABSENT if entry.lr is None else entry.schedule
 
 
-def trials(entry: Entry) -> str:
+def trials(entry: EvaluationEntry) -> str:
     """The number of settings tried, or that it was not tuned."""
     if entry.tuning:
         return str(entry.trials)

@@ -12,7 +12,7 @@ from torch.func import vmap
 from closedform.features import feature_program
 from closedform.lang import HORIZON_INPUTS, horizon_inputs, initial_memory, reduce_whole
 from closedform.learned_optimizers._base import TOTAL, State
-from closedform.learned_optimizers._plan import Plan
+from closedform.learned_optimizers._torch_program import TorchProgram
 
 InputFunction: TypeAlias = Callable[[Tensor, Tensor, State], tuple[dict[str, Tensor], State]]
 """(g, w, state) -> (features by name, the new state's part: the step and the features' recurrences)."""
@@ -30,7 +30,7 @@ class Inputs:
     """
 
     def __init__(self, features: Sequence[str]) -> None:
-        self._plan = Plan(feature_program(features).merged)
+        self._plan = TorchProgram(feature_program(features).merged)
         self.buffers = self._plan.program.buffers
         self.needs_total_steps = bool(self._plan.program.reads & HORIZON_INPUTS.keys())
 

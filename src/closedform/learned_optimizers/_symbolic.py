@@ -27,7 +27,7 @@ from closedform.lang import (
 )
 from closedform.learned_optimizers._base import SIZES, LearnedOptimizer, Sizes, State, UpdateFunction, lengths
 from closedform.learned_optimizers._constant_roles import Role, constant_roles, from_coordinate
-from closedform.learned_optimizers._plan import Plan, segment_reduce, segment_shapes
+from closedform.learned_optimizers._torch_program import TorchProgram, segment_reduce, segment_shapes
 from closedform.rules import Rule
 
 T = "T"
@@ -58,7 +58,7 @@ class SymbolicOptimizer(LearnedOptimizer):
         self.name = rule.name
         self.initial_rule = rule
         program = rule.program.live
-        self._plan = Plan(program)
+        self._plan = TorchProgram(program)
         self._looks_at_shapes = bool(program.needs_shapes or program.matrix_operators)
         self.coordinatewise = not (program.reduces or self._looks_at_shapes)
         self.needs_total_steps = program.needs_total_steps

@@ -52,7 +52,7 @@ class GradientNorms:
 
 
 @dataclass(frozen=True)
-class Window:
+class WindowOutcome:
     """A window that one slot ran.
 
     Attributes:
@@ -83,7 +83,7 @@ class Totals:
     means: tuple[float | None, ...]
 
 
-def add_up(windows: Sequence[Window], episodes: int, size: int, norms: GradientNorms, ranks: Ranks) -> Totals:
+def add_up(windows: Sequence[WindowOutcome], episodes: int, size: int, norms: GradientNorms, ranks: Ranks) -> Totals:
     """Add up the windows of a meta-step over slots and ranks.
 
     Args:

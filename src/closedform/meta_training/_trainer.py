@@ -21,7 +21,7 @@ from closedform.meta_training._meta_parameters import count, gradients
 from closedform.meta_training._objectives import OBJECTIVES, TINY
 from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._task_source import task_source
-from closedform.meta_training._totals import GradientNorms, Totals, Window, add_up
+from closedform.meta_training._totals import GradientNorms, Totals, WindowOutcome, add_up
 from closedform.meta_training.estimators import Estimator
 from closedform.tasks import Task
 from closedform.tasks.distribution import TaskDistribution
@@ -118,7 +118,7 @@ class Trainer:
             self.stage, self.stale = self.stage + 1, 0
         return score
 
-    def _window(self, index: int) -> Window:
+    def _window(self, index: int) -> WindowOutcome:
         """The next window of one slot, which then moves on."""
         episode = self.slots[index]
         steps = min(self.estimator.unroll, episode.left)
@@ -128,7 +128,7 @@ class Trainer:
         finite = _all_finite([estimate.value, estimate.losses, estimate.carry.w, *estimate.gradients])
         episode = episode.at(estimate.carry)
         self.slots[index] = episode if finite and episode.left else self._episode(episode.slot, episode.number + 1)
-        return Window(episode.task, estimate if finite else None)
+        return WindowOutcome(episode.task, estimate if finite else None)
 
     def _episode(self, slot: int, number: int) -> Episode:
         episode = training_episode(self.optimizer, self.source, self.config, slot, number, self.stage)

@@ -32,7 +32,7 @@ from closedform.optim._groups import (
 from closedform.optim._loading import check_saved, restore
 from closedform.optim._rules import rule_of
 from closedform.optim._shards import on_shards
-from closedform.optim._steps import BACKENDS, Step
+from closedform.optim._steps import BACKENDS, StepRequest
 from closedform.optim._works import Work, Works, noise_of, nothing_moves, only_begins
 from closedform.rules import Rule, load_rule
 
@@ -251,10 +251,10 @@ class RuleOptimizer(Optimizer):
         cohort = Cohort(work.params, work.grads, work.states)
         unmoved = [param.clone() for param in work.params] if nothing_moves(group) else []
         if {*map(type, work.params)} <= PLAIN:
-            self._run(work, Step(group["rule"], cohort, settings, work.place, self._compiled, work.seen))
+            self._run(work, StepRequest(group["rule"], cohort, settings, work.place, self._compiled, work.seen))
         else:
             with on_shards(cohort) as local:
-                self._run(work, Step(group["rule"], local, settings, work.place, self._compiled))
+                self._run(work, StepRequest(group["rule"], local, settings, work.place, self._compiled))
         for param, before in zip(work.params, unmoved, strict=False):
             param.copy_(before)
         if isinstance(t, Tensor):
@@ -276,7 +276,7 @@ class RuleOptimizer(Optimizer):
             _warn(f'step {t} is past total_steps={total}: rule "{rule_of(group["rule"]).name}" stays at progress = 1')
         return total
 
-    def _run(self, work: Work, step: Step) -> None:
+    def _run(self, work: Work, step: StepRequest) -> None:
         group, device = work.group, step.cohort.params[0].device
         backend: str | None = group["backend"]
         if not group["capturable"]:

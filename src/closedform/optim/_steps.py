@@ -1,7 +1,7 @@
 """The back ends: ways to take a step, each one entry of ``BACKENDS``; all are held equal by lockstep tests.
 
-A back end advances the parameters of a `Step` in place. One that cannot raises `NativeUnavailable` before anything has
-changed.
+A back end advances the parameters of a `StepRequest` in place. One that cannot raises `NativeUnavailable` before
+anything has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from closedform.optim._surgery import Look
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRequest:
     """What is to be advanced by one step.
 
     Attributes:
@@ -37,19 +37,19 @@ class Step:
     seen: Look | None = None
 
 
-Backend: TypeAlias = Callable[[Step], None]
+Backend: TypeAlias = Callable[[StepRequest], None]
 
 
-def _compiled(step: Step) -> None:
+def _compiled(step: StepRequest) -> None:
     step.kept.step(step.place, step.rule, step.cohort, step.settings, step.seen)
 
 
-def _eager(step: Step) -> None:
+def _eager(step: StepRequest) -> None:
     program = program_of(step.rule)
     eager(program, step.cohort.slots(program), step.settings)
 
 
-def _reference(step: Step) -> None:
+def _reference(step: StepRequest) -> None:
     program = program_of(step.rule)
     reference(program, step.cohort.slots(program), step.settings)
 

@@ -61,7 +61,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A table's column: its heading and the class of its cells ("number" aligns right)."""
 
     heading: str
@@ -78,7 +78,7 @@ class Table:
     """A table that scrolls on narrow screens, and a note under it."""
 
     kind: ClassVar = "table"
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     rows: Sequence[Row]
     caption: str = ""
     css: str = ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from closedform.evaluation import Entry, interval, number, rate
+from closedform.evaluation import EvaluationEntry, interval, number, rate
 from closedform.report._svg import (
     BASELINE,
     DASHES,
@@ -43,7 +43,7 @@ class Look:
     marker: str
 
 
-def looks(entries: Sequence[Entry]) -> dict[str, Look]:
+def looks(entries: Sequence[EvaluationEntry]) -> dict[str, Look]:
     """What was learned in strong solid lines, hand-designed optimizers in thin dashed ones; by name."""
     found: dict[str, Look] = {}
     for family, own in ((("rule", "learned"), True), (("baseline",), False)):
@@ -55,7 +55,7 @@ def looks(entries: Sequence[Entry]) -> dict[str, Look]:
 
 
 @styled
-def loss_curves(entries: Sequence[Entry], name: str) -> str:
+def loss_curves(entries: Sequence[EvaluationEntry], name: str) -> str:
     """Training loss against step, with intervals over seeds."""
     figure, (axes,) = new_figure(WIDTH, 4.4)
     styles = looks(entries)
@@ -75,7 +75,7 @@ def loss_curves(entries: Sequence[Entry], name: str) -> str:
 
 
 @styled
-def final_losses(entries: Sequence[Entry], name: str) -> str:
+def final_losses(entries: Sequence[EvaluationEntry], name: str) -> str:
     """Final losses as dots with intervals, best at the top."""
     ranked = [entry for entry in sorted(entries, key=lambda e: e.final_loss.rank) if entry.final_loss.mean is not None]
     figure, (axes,) = new_figure(WIDTH, 0.8 + 0.33 * len(ranked))
@@ -97,7 +97,7 @@ def final_losses(entries: Sequence[Entry], name: str) -> str:
 
 
 @styled
-def tuning_curves(entries: Sequence[Entry], name: str) -> str:
+def tuning_curves(entries: Sequence[EvaluationEntry], name: str) -> str:
     """Final loss against learning rate of every tuned baseline, the chosen one marked."""
     figure, (axes,) = new_figure(WIDTH, 3.4)
     styles = looks(entries)
@@ -272,7 +272,7 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _label(entry: Entry) -> str:
+def _label(entry: EvaluationEntry) -> str:
     tuned = f" ({_math(entry.lr)})" if entry.tuning and entry.lr else ""
     diverged = f", diverged {entry.final_loss.diverged}/{entry.final_loss.count}" if entry.final_loss.diverged else ""
     return f"{literal(entry.label)}{tuned}{diverged}"

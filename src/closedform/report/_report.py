@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from closedform._files import write_text
 from closedform.analysis import ResponseCurves
 from closedform.evaluation import Evaluation, duration
-from closedform.report._page import Block, Code, Column, Folded, Row, Section, Table, Text, page_html
+from closedform.report._page import Block, Code, Folded, Row, Section, Table, TableColumn, Text, page_html
 from closedform.report._results import comparison, headlines, learning_rates
 from closedform.report._rule import Records, equation, evolution, hall, response, training
 from closedform.report._tasks import all_tasks
@@ -135,12 +135,12 @@ def _run(run: RunInfo) -> list[Block]:
         total = sum(run.stages.values())
         rows: list[Row] = [("", [stage, duration(seconds)]) for stage, seconds in run.stages.items()]
         rows.append(("best", ["total", duration(total)]))
-        blocks.append(Table([Column("stage", ""), Column("wall-clock time")], rows))
+        blocks.append(Table([TableColumn("stage", ""), TableColumn("wall-clock time")], rows))
     facts = [("seed", name, str(seed)) for name, seed in run.seeds.items()]
     facts += [("version", name, version) for name, version in run.versions.items()]
     if facts:
         rows = [("", [f"{kind}: {name}", value]) for kind, name, value in facts]
-        blocks.append(Table([Column("what", ""), Column("value")], rows))
+        blocks.append(Table([TableColumn("what", ""), TableColumn("value")], rows))
     if run.config:
         blocks.append(Folded("Configuration", [Code(json.dumps(run.config, indent=2, default=str))]))
     return blocks

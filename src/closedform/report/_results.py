@@ -21,7 +21,7 @@ from closedform.evaluation import (
     schedule,
     trials,
 )
-from closedform.report._page import Block, Box, Cell, Column, Figure, Heading, Table, Text
+from closedform.report._page import Block, Box, Cell, Figure, Heading, Table, TableColumn, Text
 from closedform.report._plots import final_losses, loss_curves, tuning_curves
 
 
@@ -79,17 +79,17 @@ def _table(entries: Sequence[Entry], evaluation: Evaluation) -> Table:
     best = evaluation.best_baseline(ranked[0].task)
     metrics = dict.fromkeys(name for entry in ranked for name in entry.test if name != "loss")
     columns = [
-        Column("optimizer", ""),
-        Column("final loss"),
-        Column(f"difference from {best.label}" if best else "difference"),
-        Column("loss on all training data"),
-        *(Column(f"test {name}") for name in metrics),
-        Column("learning rate"),
-        Column("schedule", ""),
-        Column("trials"),
-        Column("buffers a parameter"),
-        Column("nodes"),
-        Column("time a step"),
+        TableColumn("optimizer", ""),
+        TableColumn("final loss"),
+        TableColumn(f"difference from {best.label}" if best else "difference"),
+        TableColumn("loss on all training data"),
+        *(TableColumn(f"test {name}") for name in metrics),
+        TableColumn("learning rate"),
+        TableColumn("schedule", ""),
+        TableColumn("trials"),
+        TableColumn("buffers a parameter"),
+        TableColumn("nodes"),
+        TableColumn("time a step"),
     ]
     rows = [("best" if entry is ranked[0] else "", _cells(entry, list(metrics))) for entry in ranked]
     caption = (
@@ -141,15 +141,15 @@ def _budget(evaluation: Evaluation) -> str:
 
 def _tuning_table(entries: Sequence[Entry]) -> Table:
     columns = [
-        Column("baseline", ""),
-        Column("learning rate"),
-        Column("schedule", ""),
-        Column("tried"),
-        Column("trials"),
-        Column("runs"),
-        Column("optimizer steps"),
-        Column("diverged"),
-        Column("remark", ""),
+        TableColumn("baseline", ""),
+        TableColumn("learning rate"),
+        TableColumn("schedule", ""),
+        TableColumn("tried"),
+        TableColumn("trials"),
+        TableColumn("runs"),
+        TableColumn("optimizer steps"),
+        TableColumn("diverged"),
+        TableColumn("remark", ""),
     ]
     return Table(columns, [("", _tuning_cells(entry)) for entry in entries])
 

@@ -14,7 +14,7 @@ from closedform.evaluation import ABSENT, count, number, percent, rate
 from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
 from closedform.learned_optimizers import lift_literals
 from closedform.report._equations import rule_mathml, symbol_html, tidy_signs
-from closedform.report._page import Block, Code, Column, Equations, Figure, Folded, Row, Table, Text
+from closedform.report._page import Block, Code, Equations, Figure, Folded, Row, Table, TableColumn, Text
 from closedform.report._plots import MANY, HallPoint, Panel, Series, hall_of_fame, responses, training_curve
 from closedform.rules import Rule
 
@@ -92,7 +92,12 @@ def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> list[Block]:
         "(an error of 0.1 means R² = 0.9), further left is simpler, and fewer buffers take less memory. Complexity "
         "counts the nodes of the equation over its input features.",
     )
-    columns = [Column("nodes"), Column("error, 1 − R²"), Column("buffers"), Column("update", "code")]
+    columns = [
+        TableColumn("nodes"),
+        TableColumn("error, 1 − R²"),
+        TableColumn("buffers"),
+        TableColumn("update", "code"),
+    ]
     rows: list[Row] = [
         (
             "chosen" if here else "",
@@ -165,9 +170,9 @@ def constants(rule: Rule, before: Rule | None) -> list[Block]:
     rows: list[Row]
     if before is None:
         rows = [("", [symbol_html(name), _constant(value)]) for name, value in after.items()]
-        return [Table([Column("constant", ""), Column("value")], rows)]
+        return [Table([TableColumn("constant", ""), TableColumn("value")], rows)]
     old = {**before.constants, "eta": before.lr}
-    columns = [Column("constant", ""), Column("distilled"), Column("tuned"), Column("change")]
+    columns = [TableColumn("constant", ""), TableColumn("distilled"), TableColumn("tuned"), TableColumn("change")]
     rows = [
         ("", [symbol_html(name), _constant(old.get(name)), _constant(value), _change(old.get(name), value)])
         for name, value in after.items()

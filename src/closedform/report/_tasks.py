@@ -20,7 +20,7 @@ from closedform.evaluation import (
     performance_profile,
     trials,
 )
-from closedform.report._page import Block, Cell, Column, Figure, Table, Text
+from closedform.report._page import Block, Cell, Figure, Table, TableColumn, Text
 from closedform.report._svg import BASELINE, DASHES, OWN, WIDTH, literal, new_figure, styled, to_svg
 
 _FARTHEST = 10.0
@@ -53,12 +53,12 @@ _HOW = (
     "intervals: over seeds, and with the tasks drawn anew."
 )
 _COLUMNS = [
-    Column("optimizer", ""),
-    Column("geometric mean"),
-    Column("over tasks"),
-    Column("interquartile mean"),
-    Column("worst"),
-    Column("trials a task"),
+    TableColumn("optimizer", ""),
+    TableColumn("geometric mean"),
+    TableColumn("over tasks"),
+    TableColumn("interquartile mean"),
+    TableColumn("worst"),
+    TableColumn("trials a task"),
 ]
 
 

@@ -27,7 +27,7 @@ NUMERICAL, DISTILLED = "numerical", "distilled"
 
 
 @dataclass(frozen=True)
-class Plan:
+class R2Plan:
     """How much is done.
 
     Attributes:
@@ -115,20 +115,20 @@ def r2(
     return result
 
 
-def _plan(limits: Mapping[str, float], seeds: int, data_dir: str | Path | None) -> Plan:
+def _plan(limits: Mapping[str, float], seeds: int, data_dir: str | Path | None) -> R2Plan:
     p1, p2, evaluated = (
         tasks.get(name, data_dir=data_dir) for name in ("mlp-small-mnist", "mlp-small-fashion-mnist", "mlp-mnist")
     )
     config = RecordConfig(steps=p1.horizon, episodes=6, coordinates=60, samples=8000)
-    return Plan(Study(p1, p2, config, fresh_episodes=2, window=20, time_limits=limits), evaluated, seeds)
+    return R2Plan(Study(p1, p2, config, fresh_episodes=2, window=20, time_limits=limits), evaluated, seeds)
 
 
-def _quick_plan(limits: Mapping[str, float]) -> Plan:
+def _quick_plan(limits: Mapping[str, float]) -> R2Plan:
     p1, p2, evaluated = (tasks.get(name, horizon=40) for name in ("mlp-digits", "mlp-tanh-digits", "mlp-wide-digits"))
     config = RecordConfig(steps=p1.horizon, episodes=3, coordinates=24, samples=1500)
     quick = {space: min(limit, 1.0) for space, limit in limits.items()}
     study = Study(p1, p2, config, fresh_episodes=1, window=3, time_limits=quick, trees=20)
-    return Plan(study, evaluated, seeds=1, loss_seeds=2, candidates=2, trials=1, workers=1)
+    return R2Plan(study, evaluated, seeds=1, loss_seeds=2, candidates=2, trials=1, workers=1)
 
 
 def _medians(name: str, found: Sequence[Fidelity]) -> list[R2Row]:
@@ -148,7 +148,7 @@ def _medians(name: str, found: Sequence[Fidelity]) -> list[R2Row]:
     return rows
 
 
-def _choice(halls: Sequence[HallOfFame], plan: Plan) -> Selection:
+def _choice(halls: Sequence[HallOfFame], plan: R2Plan) -> Selection:
     """The rule that trains best on P1, of all seeds' most faithful."""
     return select_closed_loop(
         HallOfFame(tuple(entry for hall in halls for entry in hall.entries)),
@@ -159,7 +159,7 @@ def _choice(halls: Sequence[HallOfFame], plan: Plan) -> Selection:
     )
 
 
-def _loss(name: str, network: LearnedOptimizer, choice: Selection, plan: Plan, folder: Path | None) -> LossRow:
+def _loss(name: str, network: LearnedOptimizer, choice: Selection, plan: R2Plan, folder: Path | None) -> LossRow:
     """Train with the rule and with the network, from the same starts and on the same batches."""
     kept = folder / "r2" / name if folder is not None else None
     if kept is not None:

@@ -47,7 +47,7 @@ Named = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class UnseenPlan:
     """What is run.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
 
 
 _SMALL: Mapping[str, Any] = {"horizon": 60, "batch_size": 32}
-QUICK = Plan(
+QUICK = UnseenPlan(
     tasks=(
         ("factorisation", {**_SMALL, "rows": 30, "columns": 20, "rank": 2, "width": 3, "observed": 500}),
         ("deep-linear", {**_SMALL, "inputs": 6, "outputs": 3, "width": 8, "layers": 3, "rows": 200}),
@@ -115,7 +115,7 @@ def unseen(
         DivergenceError: AdamW-cosine itself diverged on a task, so that there is nothing to compare with.
     """
     check_count("seeds", seeds)
-    begin, plan = time.monotonic(), QUICK if quick else Plan()
+    begin, plan = time.monotonic(), QUICK if quick else UnseenPlan()
     ready = [tasks.get(name, data_dir=data_dir, **options) for name, options in plan.tasks]
     options = EvaluationOptions(tuning_seeds=plan.tuning_seeds, tail=plan.tail, workers=workers)
     table = _Table(plan, ready, seeds, options, Path(out) / "unseen" if out is not None else None, progress)
@@ -133,7 +133,7 @@ def unseen(
 
 @dataclass(frozen=True)
 class _Table:
-    plan: Plan
+    plan: UnseenPlan
     tasks: list[Task]
     seeds: int
     options: EvaluationOptions
@@ -261,4 +261,4 @@ def check_reference(entries: Sequence[Entry]) -> None:
             )
 
 
-__all__ = ["QUICK", "REFERENCE", "SINGLE", "Plan", "best_single_rate", "check_reference", "unseen"]
+__all__ = ["QUICK", "REFERENCE", "SINGLE", "UnseenPlan", "best_single_rate", "check_reference", "unseen"]

@@ -113,7 +113,7 @@ class _Lines:
         return register
 
 
-class Plan:
+class TorchProgram:
     """A program, ready to be stepped.
 
     Args:
