@@ -23,9 +23,9 @@ from closedform._options import with_options
 from closedform._progress import OnRecord, Progress
 from closedform._version import __version__
 from closedform.distillation._config import DistillConfig
-from closedform.distillation._front import EXACT, non_dominated
+from closedform.distillation._front import non_dominated
 from closedform.distillation._hall import Entry, HallOfFame
-from closedform.distillation._outcome import Keeps, Outcome, Scored, Told
+from closedform.distillation._outcome import Keeps, Outcome, Prepared, Scored, Told
 from closedform.distillation._proposals import Pool
 from closedform.distillation._restarts import restarted
 from closedform.distillation.engines import BACKENDS, Backend
@@ -124,19 +124,18 @@ def distill(
         optimizer,
         tuple(trajectories.provenance.get("tasks", ())),
     )
-    found = search(Samples.of(trajectories), backend, config, Told(progress, on_record), composer)
+    problem = functools.partial(prepare, Samples.of(trajectories))
+    found = search(problem, backend, config, Told(progress, on_record), composer)
     return HallOfFame(tuple(composer.entry(one) for one in found.entries), found.provenance)
 
 
-def search(
-    samples: Samples, backend: str, config: DistillConfig, told: Told, keeps: Keeps, exact: float = EXACT
-) -> Outcome:
-    """Search equations over rows of any kind and precision: an error of at most ``exact`` counts as none."""
+def search(problem: Prepared, backend: str, config: DistillConfig, told: Told, keeps: Keeps) -> Outcome:
+    """Search equations over a problem of any kind, which is prepared for the options of each restart."""
     engine = lookup("back end", backend, BACKENDS)
     engine.check(config)
     if config.restarts > 1:
-        return restarted(functools.partial(_once, samples, backend, keeps, exact), config, told)
-    distillation = _Distillation(prepare(samples, config, exact), config, told)
+        return restarted(functools.partial(_once, problem, backend, keeps), config, told)
+    distillation = _Distillation(problem(config), config, told)
     try:
         with threadpool_limits(1, user_api="blas"):  # its sums depend on its threads, and the matrices are small
             distillation.run(engine)
@@ -145,8 +144,8 @@ def search(
     return distillation.outcome(engine.name, keeps)
 
 
-def _once(samples: Samples, backend: str, keeps: Keeps, exact: float, config: DistillConfig, told: Told) -> Outcome:
-    return search(samples, backend, config, told, keeps, exact)
+def _once(problem: Prepared, backend: str, keeps: Keeps, config: DistillConfig, told: Told) -> Outcome:
+    return search(problem, backend, config, told, keeps)
 
 
 @dataclass

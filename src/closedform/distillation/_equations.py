@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,13 +143,18 @@ def distill_table(
     """
     config = with_options(config or DistillConfig(), options, "option of distill")
     scaled = Scaled.of(checked(table, config.nonfinite_limit))
-    samples = scaled.table.samples()
-    outcome = search(samples, backend, config, Told(progress, on_record), _always, scaled.exact)
-    judged = _Judged(table, scaled, prepare(samples, config, scaled.exact))
+    problem = prepare(scaled.table.samples(), config, scaled.exact)
+    outcome = search(functools.partial(_same, problem), backend, config, Told(progress, on_record), _always)
+    judged = _Judged(table, scaled, problem)
     found = [judged.equation(entry) for entry in outcome.entries]
     usable = [entry for entry in found if math.isfinite(entry.error) and entry.complexity <= config.max_complexity]
     provenance = {**outcome.provenance, **_provenance(table, outcome.provenance)}
     return EquationHall(non_dominated(usable, scaled.exact), provenance)
+
+
+def _same(problem: Problem, _: DistillConfig) -> Problem:
+    """A table's problem is one for all seeds."""
+    return problem
 
 
 def _always(_: Scored) -> bool:

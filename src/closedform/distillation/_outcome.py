@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from closedform._progress import OnRecord, Progress
-from closedform.distillation.problem import Candidate
+from closedform.distillation._config import DistillConfig
+from closedform.distillation.problem import Candidate, Problem
 
 
 @dataclass(frozen=True)
@@ -53,5 +54,7 @@ class Outcome:
     provenance: Mapping[str, Any]
 
 
+Prepared: TypeAlias = Callable[[DistillConfig], Problem]
+"""What is searched, for the options of one search."""
 Keeps: TypeAlias = Callable[[Scored], bool]
 """Whether an equation can be used as what it is wanted for."""

@@ -52,6 +52,7 @@ from closedform.lang._parity import Parity, parities, parity
 from closedform.lang._parser import LIMITS, Limits, number_text, parse, to_text
 from closedform.lang._program import Program
 from closedform.lang._program_checks import LATE_NAMES
+from closedform.lang._straight_line import Operation, Registers
 from closedform.lang._symbolic import derivative, from_sympy, simplify, to_sympy
 from closedform.lang._typeset import Equation, equations
 
@@ -73,10 +74,12 @@ __all__ = [
     "Limits",
     "Memory",
     "Number",
+    "Operation",
     "Operator",
     "Parity",
     "Program",
     "Reduce",
+    "Registers",
     "Symbol",
     "apply",
     "check_inputs",

@@ -1,19 +1,21 @@
 """A program as a list of operations in order, each sub-expression once: what the interpreter runs at every step.
 
-Walking expression trees costs more than the arithmetic where tensors are small. Here a program is walked once.
+Walking expression trees costs more than the arithmetic where tensors are small. Here a program is walked once. Learned
+optimizers and distillation run theirs over the same `Registers`.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from closedform.lang._expression import Expr, Lag, Number, Symbol
+from closedform.lang._expression import Apply, Expr, Lag, Number, Symbol
 from closedform.lang._program import Program
 
 Key = tuple[str, Any]
-"""What a place holds, before any operation: ("input", name), ("number", value), ("old", state) or ("lag", `Lag`)."""
+"""What a place holds, before any operation: what kind of thing it is, and which one of its kind."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,66 @@ class Operation:
 
 
 @dataclass
+class Registers:
+    """Operations in order, each once: what all evaluators of expressions are made of.
+
+    Attributes:
+        loads: What is put into a place before the first operation -> that place.
+        operations: In order; equal ones are one.
+        size: Places.
+    """
+
+    loads: dict[Key, int] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    size: int = 0
+    _done: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
+
+    def load(self, kind: str, which: Any) -> int:
+        """The place of something that is there before any operation."""
+        if (kind, which) not in self.loads:
+            self.loads[kind, which] = self.new_place()
+        return self.loads[kind, which]
+
+    def loaded(self, kind: str) -> dict[Any, int]:
+        """All that is there before, of one kind -> its place."""
+        return {which: place for (found, which), place in self.loads.items() if found == kind}
+
+    def apply(self, op: str, args: tuple[int, ...]) -> int:
+        """The place of an operation's result."""
+        if (op, args) not in self._done:
+            self._done[op, args] = self.new_place()
+            self.operations.append(Operation(op, args, self._done[op, args]))
+        return self._done[op, args]
+
+    def place(self, expr: Expr, leaf: Callable[[Symbol | Lag], int]) -> int:
+        """The place of an expression's value, where ``leaf`` gives those of names and of their past."""
+        if isinstance(expr, Number):
+            return self.load("number", expr.value)
+        if isinstance(expr, Apply):
+            return self.apply(expr.op, tuple(self.place(arg, leaf) for arg in expr.args))
+        return leaf(expr)
+
+    def depending_on(self, kinds: Collection[str]) -> set[int]:
+        """The places of what is of these kinds, and of all that depends on nothing else."""
+        found = {place for (kind, _), place in self.loads.items() if kind in kinds}
+        for operation in self.operations:
+            if found.issuperset(operation.args):
+                found.add(operation.place)
+        return found
+
+    def new_place(self) -> int:
+        """A place for something more."""
+        self.size += 1
+        return self.size - 1
+
+
+@dataclass(frozen=True)
 class StraightLine:
     """A program in order.
 
     Attributes:
-        loads: Place -> what is put there before the first operation.
+        loads: What is put into a place before the first operation -> that place: ("input", name), ("number", value),
+            ("old", state) or ("lag", `Lag`).
         first: Operations that give the new states.
         states: State -> the place of its new value, before it is given the state's shape and type.
         renewed: State -> the place that its new value is read from, once shaped.
@@ -39,14 +96,14 @@ class StraightLine:
         size: Places.
     """
 
-    loads: dict[Key, int] = field(default_factory=dict)
-    first: list[Operation] = field(default_factory=list)
-    states: dict[str, int] = field(default_factory=dict)
-    renewed: dict[str, int] = field(default_factory=dict)
-    second: list[Operation] = field(default_factory=list)
-    where: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-    size: int = 0
+    loads: dict[Key, int]
+    first: list[Operation]
+    states: dict[str, int]
+    renewed: dict[str, int]
+    second: list[Operation]
+    where: dict[str, int]
+    outputs: dict[str, int]
+    size: int
 
 
 _KNOWN: dict[int, tuple[weakref.ref[Program], StraightLine]] = {}
@@ -58,48 +115,27 @@ def straight_line(program: Program) -> StraightLine:
     if found is not None and found[0]() is program:
         return found[1]
     key = id(program)
-    made = _Builder(program).build()
+    made = _ordered(program)
     _KNOWN[key] = weakref.ref(program, lambda _: _KNOWN.pop(key, None)), made
     return made
 
 
-class _Builder:
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.line = StraightLine()
-        self.done: dict[tuple[str, tuple[int, ...]], int] = {}
-        self.names: dict[str, int] = {}  # what a name means at this point, where it is not an input
+def _ordered(program: Program) -> StraightLine:
+    registers = Registers()
+    names = {name: registers.load("old", name) for name in program.state}  # what a name means at this point
 
-    def build(self) -> StraightLine:
-        program, line = self.program, self.line
-        self.names = {name: self.load(("old", name)) for name in program.state}
-        for name, expr in program.state.items():
-            line.states[name] = self.place(expr, line.first)
-        line.renewed = {name: self.new_place() for name in program.state}
-        self.names = dict(line.renewed)
-        for name, expr in program.where.items():
-            line.where[name] = self.names[name] = self.place(expr, line.second)
-        line.outputs = {name: self.place(expr, line.second) for name, expr in program.outputs.items()}
-        return line
+    def leaf(node: Symbol | Lag) -> int:
+        if isinstance(node, Lag):
+            return registers.load("lag", node)
+        return names[node.name] if node.name in names else registers.load("input", node.name)
 
-    def place(self, expr: Expr, operations: list[Operation]) -> int:
-        if isinstance(expr, Number):
-            return self.load(("number", expr.value))
-        if isinstance(expr, Symbol):
-            return self.names[expr.name] if expr.name in self.names else self.load(("input", expr.name))
-        if isinstance(expr, Lag):
-            return self.load(("lag", expr))
-        key = expr.op, tuple(self.place(arg, operations) for arg in expr.args)
-        if key not in self.done:
-            self.done[key] = self.new_place()
-            operations.append(Operation(*key, self.done[key]))
-        return self.done[key]
-
-    def load(self, key: Key) -> int:
-        if key not in self.line.loads:
-            self.line.loads[key] = self.new_place()
-        return self.line.loads[key]
-
-    def new_place(self) -> int:
-        self.line.size += 1
-        return self.line.size - 1
+    states = {name: registers.place(expr, leaf) for name, expr in program.state.items()}
+    first = list(registers.operations)
+    renewed = {name: registers.new_place() for name in program.state}
+    names = dict(renewed)
+    where: dict[str, int] = {}
+    for name, expr in program.where.items():
+        where[name] = names[name] = registers.place(expr, leaf)
+    outputs = {name: registers.place(expr, leaf) for name, expr in program.outputs.items()}
+    second = registers.operations[len(first) :]
+    return StraightLine(registers.loads, first, states, renewed, second, where, outputs, registers.size)

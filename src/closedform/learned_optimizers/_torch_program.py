@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -27,9 +27,10 @@ from closedform.lang import (
     Expr,
     Lag,
     Memory,
-    Number,
+    Operation,
     Program,
     Reduce,
+    Registers,
     Symbol,
     history_key,
     matrix_shape,
@@ -80,39 +81,6 @@ class _Call:
     out: int
 
 
-@dataclass
-class _Lines:
-    """Registers and calls under construction."""
-
-    constants: dict[str | float, int] = field(default_factory=dict)
-    inputs: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)
-    once: list[_Call] = field(default_factory=list)
-    each_step: list[_Call] = field(default_factory=list)
-    results: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
-    fixed: set[int] = field(default_factory=set)
-    """Registers of what depends on constants alone."""
-    count: int = 0
-
-    def leaf(self, table: dict, key: str | float) -> int:
-        if key not in table:
-            table[key] = self._new(table is self.constants)
-        return table[key]
-
-    def call(self, name: str, function: Callable[..., Tensor] | None, args: tuple[int, ...]) -> int:
-        if (name, args) not in self.results:
-            fixed = self.fixed.issuperset(args)
-            out = self.results[name, args] = self._new(fixed)
-            (self.once if fixed else self.each_step).append(_Call(function, name, args, out))
-        return self.results[name, args]
-
-    def _new(self, fixed: bool) -> int:
-        register, self.count = self.count, self.count + 1
-        if fixed:
-            self.fixed.add(register)
-        return register
-
-
 class TorchProgram:
     """A program, ready to be stepped.
 
@@ -122,13 +90,10 @@ class TorchProgram:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._lines = _Lines()
-        names = {
-            name: self._lines.leaf(self._lines.inputs, name)
-            for name in (*INPUTS, *LATE_INPUTS)
-            if name in INPUTS or name in program.reads
-        }
-        names |= {name: self._lines.leaf(self._lines.constants, name) for name in program.constants}
+        self._registers = registers = Registers()
+        read = [name for name in (*INPUTS, *LATE_INPUTS) if name in INPUTS or name in program.reads]
+        names = {name: registers.load("input", name) for name in read}
+        names |= {name: registers.load("constant", name) for name in program.constants}
         self._begun = {name: self._begins(name, expr, names) for name, expr in program.init.items()}
         old = names | {name: self._old(name) for name in program.state}
         new = {name: self._stored(self._compile(expr, old), name) for name, expr in program.state.items()}
@@ -137,56 +102,59 @@ class TorchProgram:
             now[name] = self._compile(expr, now)
         self._outputs = {name: self._compile(expr, now) for name, expr in program.outputs.items()}
         self._next = new | self._histories(now)
+        fixed = registers.depending_on(("constant", "number"))
+        calls = [_call(operation) for operation in registers.operations]
+        self._once = [call for call in calls if call.out in fixed]
+        self._each_step = [call for call in calls if call.out not in fixed]
 
     def bind(self, constants: Mapping[str, Tensor] | None = None) -> BoundStep:
         """The step for these constants (by default the program's own), which may require gradients."""
-        lines = self._lines
-        start: list[Tensor] = [torch.empty(0)] * lines.count
+        start: list[Tensor] = [torch.empty(0)] * self._registers.size
         own = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.program.constants.items()}
         named = own | dict(constants or {})
-        for key, register in lines.constants.items():
-            start[register] = named[key] if isinstance(key, str) else torch.tensor(key, dtype=torch.float64)
-        _run(lines.once, start, reduce_whole)
+        for name, register in self._registers.loaded("constant").items():
+            start[register] = named[name]
+        for number, register in self._registers.loaded("number").items():
+            start[register] = torch.tensor(number, dtype=torch.float64)
+        _run(self._once, start, reduce_whole)
+        read, remembered = self._registers.loaded("input"), self._registers.loaded("memory")
 
         def step(inputs: Mapping[str, Tensor], memory: Memory, reduce: Reduce) -> tuple[dict[str, Tensor], Memory]:
             registers = start.copy()
-            for name, register in lines.inputs.items():
+            for name, register in read.items():
                 registers[register] = inputs[name]
-            for key, register in lines.memory.items():
+            for key, register in remembered.items():
                 registers[register] = memory[key]
-            _run(lines.each_step, registers, reduce)
+            _run(self._each_step, registers, reduce)
             outputs = {name: registers[register] for name, register in self._outputs.items()}
             return outputs, {key: registers[register] for key, register in self._next.items()}
 
         return step
 
     def _compile(self, expr: Expr, names: Mapping[str, int]) -> int:
-        if isinstance(expr, Number):
-            return self._lines.leaf(self._lines.constants, expr.value)
-        if isinstance(expr, Symbol):
-            return names[expr.name]
-        if isinstance(expr, Lag):
-            own_state = expr.name in self.program.state and expr.steps == 1
-            return self._old(expr.name) if own_state else self._remembered(history_key(expr.name, expr.steps))
-        args = tuple(self._compile(arg, names) for arg in expr.args)
-        return self._lines.call(expr.op, None if OPERATORS[expr.op].reduces else _FUNCTIONS[expr.op], args)
+        def leaf(node: Symbol | Lag) -> int:
+            if isinstance(node, Symbol):
+                return names[node.name]
+            own_state = node.name in self.program.state and node.steps == 1
+            return self._old(node.name) if own_state else self._remembered(history_key(node.name, node.steps))
+
+        return self._registers.place(expr, leaf)
 
     def _begins(self, name: str, expr: Expr, names: Mapping[str, int]) -> int:
         """The register of a state's last value, which at step 1 is its initial one."""
-        one = self._lines.leaf(self._lines.constants, 1.0)
-        later = self._lines.call("greater", _FUNCTIONS["greater"], (names["t"], one))
+        later = self._registers.apply("greater", (names["t"], self._registers.load("number", 1.0)))
         begun = self._stored(self._compile(expr, names), name)
-        return self._lines.call("where", _FUNCTIONS["where"], (later, self._remembered(name), begun))
+        return self._registers.apply("where", (later, self._remembered(name), begun))
 
     def _old(self, name: str) -> int:
         return self._begun[name] if name in self._begun else self._remembered(name)
 
     def _remembered(self, key: str) -> int:
-        return self._lines.leaf(self._lines.memory, key)
+        return self._registers.load("memory", key)
 
     def _stored(self, value: int, key: str) -> int:
         """The register of ``value`` in the shape and type of the memory entry ``key``."""
-        return self._lines.call("like", _like, (value, self._remembered(key)))
+        return self._registers.apply(_LIKE, (value, self._remembered(key)))
 
     def _histories(self, now: Mapping[str, int]) -> dict[str, int]:
         entries: dict[str, int] = {}
@@ -258,6 +226,16 @@ def _of_matrix(name: str, x: Tensor, shape: Sequence[int]) -> Tensor:
     if name == "orthogonalise":
         return newton_schulz(matrix).flatten(-2)
     return matrix.mean(-1 if name == "row_mean" else -2, keepdim=True).expand_as(matrix).flatten(-2)
+
+
+_LIKE = "like"
+"""Besides the language's operators: a value in the shape and type of another."""
+
+
+def _call(operation: Operation) -> _Call:
+    name = operation.op
+    function = _like if name == _LIKE else None if OPERATORS[name].reduces else _FUNCTIONS[name]
+    return _Call(function, name, operation.args, operation.place)
 
 
 def _run(calls: Sequence[_Call], registers: list[Tensor], reduce: Reduce) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from closedform.distillation.problem._candidate import lag_name
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Symbol, lags, substitute
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Registers, Symbol, lags, substitute
 
 BLOCK = 50
 """Steps for which what does not depend on the past is computed at once."""
@@ -22,37 +22,27 @@ class Tape:
     """
 
     def __init__(self, exprs: Sequence[Expr]) -> None:
-        self._registers: dict[Expr, int] = {}
-        self._names: list[tuple[int, str]] = []
-        self._numbers: list[tuple[int, float]] = []
-        self._calls: list[tuple[int, Callable[..., Tensor], tuple[int, ...]]] = []
-        self._outputs = [self._place(expr) for expr in exprs]
-
-    def _place(self, expr: Expr) -> int:
-        if expr in self._registers:
-            return self._registers[expr]
-        args = tuple(self._place(arg) for arg in expr.args) if isinstance(expr, Apply) else ()
-        register = self._registers[expr] = len(self._registers)
-        if isinstance(expr, Apply):
-            self._calls.append((register, OPERATORS[expr.op].torch, args))
-        elif isinstance(expr, Number):
-            self._numbers.append((register, expr.value))
-        elif isinstance(expr, Lag):
-            self._names.append((register, lag_name(expr)))
-        elif isinstance(expr, Symbol):
-            self._names.append((register, expr.name))
-        return register
+        registers = Registers()
+        self._outputs = [registers.place(expr, lambda node: registers.load("name", _read(node))) for expr in exprs]
+        self._size = registers.size
+        self._names, self._numbers = registers.loaded("name"), registers.loaded("number")
+        self._calls = [(one.place, OPERATORS[one.op].torch, one.args) for one in registers.operations]
 
     def run(self, values: Mapping[str, Tensor]) -> list[Tensor]:
         """The expressions' values, given their names' values; these may be of any shapes that broadcast together."""
-        registers: list[Tensor] = [_NOTHING] * len(self._registers)
-        for register, name in self._names:
+        registers: list[Tensor] = [_NOTHING] * self._size
+        for name, register in self._names.items():
             registers[register] = values[name]
-        for register, number in self._numbers:
+        for number, register in self._numbers.items():
             registers[register] = torch.tensor(number, dtype=torch.float64)
         for register, function, args in self._calls:
             registers[register] = function(*[registers[arg] for arg in args])
         return [registers[output] for output in self._outputs]
+
+
+def _read(node: Symbol | Lag) -> str:
+    """The name that a leaf's values go by."""
+    return lag_name(node) if isinstance(node, Lag) else node.name
 
 
 _NOTHING = torch.empty(0)
