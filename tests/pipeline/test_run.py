@@ -82,7 +82,7 @@ def test_everything_is_there(finished) -> None:
 @pytest.mark.slow
 def test_the_report_begins_with_what_is_handed_over(finished) -> None:
     _, result, _ = finished
-    first = re.search(r"</h1><p>(.*?)</p>", result.report.read_text(encoding="utf-8"))
+    first = re.search(r"</h1>\s*<p>(.*?)</p>", result.report.read_text(encoding="utf-8"))
     assert first is not None
     assert html.unescape(first[1]) == result.lead
     assert "nothing was found that beats tuned" in result.lead  # 20 meta-steps teach nothing
