@@ -243,7 +243,7 @@ class RuleOptimizer(Optimizer):
         settings = Settings(
             t,
             group["lr"],
-            group["weight_decay"],
+            float(group["weight_decay"]),  # may be held as a tensor
             group["maximize"],
             noise_of(work, t),
             self._horizon(work, t),
