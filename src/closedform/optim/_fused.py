@@ -8,7 +8,7 @@ joined. A `FusedBatch` is called like a `closedform.optim._native.Batch`.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 import torch
@@ -93,11 +93,32 @@ class FusedKernel:
     ) -> None:
         """Move one flat tensor: ``rates`` holds lr, lr * weight_decay and the sign; ``shape`` [4], if read."""
         real = compute_dtype(w.dtype)
-        place = {(ring.name, lag): 0 for ring in self.rings for lag in range(1, ring.depth + 1)}
-        past = dict(zip(place, buffers, strict=True))
-        inputs = {"w": w.to(real), "g": rates[2].to(real) * g.to(real)}
+        rate, decay, sign = (rate.to(real) for rate in rates.unbind(0))
+        inputs = {"w": w.to(real), "g": sign * g.to(real)}
         if self.needs_shapes:
-            inputs |= {name: shape[place].to(real) for place, name in enumerate(SHAPE_INPUTS)}
+            inputs |= {name: value.to(real) for name, value in zip(SHAPE_INPUTS, shape.unbind(0), strict=True)}
+        places = [(ring.name, lag) for ring in self.rings for lag in range(1, ring.depth + 1)]
+        past = dict(zip(places, buffers, strict=True))
+        values = self._values(inputs, past, u, w, real)
+        kept = torch.where(decay != 0, decay * inputs["w"], torch.zeros_like(inputs["w"]))
+        moved = inputs["w"] + (rate * _tensor(values[self.plan.outputs["update"]], w, real) - kept)
+        for number, ring in enumerate(self.rings):
+            oldest = past[ring.name, ring.depth]
+            new = _tensor(values[self.plan.stores[ring.name]], w, real).expand_as(oldest)
+            if self.stochastic and oldest.dtype is torch.bfloat16:
+                new = rounded(new, seed + hashed(-1 - number))
+            oldest.copy_(new)
+        w.copy_(moved)
+
+    def _values(
+        self,
+        inputs: Mapping[str, Tensor],
+        past: Mapping[tuple[str, int], Tensor],
+        u: Tensor,
+        like: Tensor,
+        real: torch.dtype,
+    ) -> list[Tensor | float]:
+        """The value of every node of the plan, in order."""
         values: list[Tensor | float] = []
         for index, node in enumerate(self.plan.nodes):
             if node.number is not None:
@@ -109,18 +130,8 @@ class FusedKernel:
             elif node.op == "past":
                 values.append(past[node.name, node.lag].to(real))
             else:
-                values.append(_FUNCTIONS[node.op](*(_tensor(values[arg], w, real) for arg in node.args)))
-        update = _tensor(values[self.plan.outputs["update"]], w, real)
-        decay = rates[1].to(real)
-        kept = torch.where(decay != 0, decay * inputs["w"], torch.zeros_like(inputs["w"]))
-        moved = inputs["w"] + (rates[0].to(real) * update - kept)
-        for number, ring in enumerate(self.rings):
-            stored = past[ring.name, ring.depth]
-            new = _tensor(values[self.plan.stores[ring.name]], w, real).expand_as(stored)
-            stored.copy_(
-                rounded(new, seed + hashed(-1 - number)) if self.stochastic and stored.dtype is torch.bfloat16 else new
-            )
-        w.copy_(moved)
+                values.append(_FUNCTIONS[node.op](*(_tensor(values[arg], like, real) for arg in node.args)))
+        return values
 
 
 class FusedBatch:
