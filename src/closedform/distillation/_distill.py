@@ -254,7 +254,7 @@ class _Distillation:
         return chosen
 
     def report(self, stage: str, generation: int = 0) -> None:
-        if self.pool.scores:
+        if self.told.listens and self.pool.scores:
             (best,) = self.pool.best(1, most=self.config.max_complexity) or self.pool.best(1)
             record = {
                 "stage": stage,
@@ -325,12 +325,17 @@ class _Composer:
     def __call__(self, found: Scored) -> bool:
         """Whether a rule can be made of an equation, and read back."""
         try:
-            Rule.from_dict(self.rule(found).to_dict())
+            self.rule(found)
         except RuleError:
             return False
         return True
 
     def rule(self, found: Scored) -> Rule:
+        """The rule, as it is read back.
+
+        Raises:
+            RuleError: it is past the language's limits.
+        """
         results = {
             "r2": round(1 - found.error, 6),
             "r2_train": round(1 - found.train_error, 6),
@@ -343,10 +348,11 @@ class _Composer:
             "stage": found.stage,
             "seed": found.seed,
         }
-        return compose_rule(self.name, found.candidate, self.source, provenance, results)
+        composed = compose_rule(self.name, found.candidate, self.source, provenance, results)
+        return Rule.from_dict(composed.to_dict())
 
     def entry(self, found: Scored) -> Entry:
-        rule = Rule.from_dict(self.rule(found).to_dict())
+        rule = self.rule(found)
         kept = (found.equation, found.error, found.train_error, found.complexity, rule.state_cost, found.stage)
         return Entry(rule, *kept)
 

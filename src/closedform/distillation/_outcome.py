@@ -18,6 +18,11 @@ class Told:
     progress: Progress | None = None
     on_record: OnRecord | None = None
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is anybody: what is told need not be worked out for nobody."""
+        return self.progress is not None or self.on_record is not None
+
     def __call__(self, done: int, total: int, record: Mapping[str, Any]) -> None:
         if self.on_record is not None:
             self.on_record(record)

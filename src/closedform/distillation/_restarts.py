@@ -55,7 +55,7 @@ def restarted(once: Once, config: DistillConfig, told: Told) -> Outcome:
         jobs = (joblib.delayed(_run)(once, run, stop) for run in runs)
         for outcome in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
             found.append(outcome)
-            if entries := merged(found).entries:
+            if told.listens and (entries := merged(found).entries):
                 best = least_error(entries)
                 record = {
                     "stage": f"restart {len(found)} of {config.restarts}",
