@@ -6,11 +6,12 @@ anything has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from closedform.optim._backends import Cohort, Settings, eager, reference
+from closedform.lang import Program
+from closedform.optim._backends import Cohort, Settings, Slot, eager, reference
 from closedform.optim._compiled import Compiled
 from closedform.optim._rules import program_of
 from closedform.optim._surgery import Look
@@ -44,14 +45,18 @@ def _compiled(step: StepRequest) -> None:
     step.kept.step(step.place, step.rule, step.cohort, step.settings, step.seen)
 
 
-def _eager(step: StepRequest) -> None:
-    program = program_of(step.rule)
-    eager(program, step.cohort.slots(program), step.settings)
+def _on_slots(advance: Callable[[Program, Sequence[Slot], Settings], None]) -> Backend:
+    """What advances one parameter after the other, as a back end."""
+
+    def run(step: StepRequest) -> None:
+        program = program_of(step.rule)
+        advance(program, step.cohort.slots(program), step.settings)
+
+    return run
 
 
-def _reference(step: StepRequest) -> None:
-    program = program_of(step.rule)
-    reference(program, step.cohort.slots(program), step.settings)
-
-
-BACKENDS: dict[str, Backend] = {"compiled": _compiled, "eager": _eager, "reference": _reference}
+BACKENDS: dict[str, Backend] = {
+    "compiled": _compiled,
+    "eager": _on_slots(eager),
+    "reference": _on_slots(reference),
+}
