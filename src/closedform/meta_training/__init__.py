@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from closedform._progress import OnRecord, Progress
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
-from closedform.meta_training._evolve import EvolveConfig, evolve, read_evolution
+from closedform.meta_training._evolution_file import read_evolution
+from closedform.meta_training._evolve import EvolveConfig, evolve
 from closedform.meta_training._meta_train import meta_train
 from closedform.meta_training._meta_tune import TUNING, TUNING_UNROLL, meta_tune
 from closedform.meta_training._metrics import read_metrics, tensorboard_writer

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,45 +29,22 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from closedform._document import Count, Malformed, Many, read
+from closedform._document import Malformed, read
 from closedform._files import finite, read_json, write_json
 from closedform._options import check_count, check_number, check_positive, check_seed, with_options
 from closedform._progress import OnRecord, Progress, shown
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
+from closedform.meta_training._evolution_file import FORMAT, EvolutionFile
 from closedform.meta_training._meta_parameters import moved
 from closedform.meta_training._references import Reference, final_losses, reference
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
 from closedform.tasks.distribution import Reparametrised
 
-FORMAT = "closedform.evolution/1"
 STATE_FILE, RULE_FILE = "evolution.json", "rule.json"
 _FREE = ("generations", "workers", "time_limit")
 """Options that a resumed run may change: they do not change what a generation computes."""
-
-_Scores: TypeAlias = Annotated[tuple[float, ...], Many(100_000)]
-
-
-@dataclass(frozen=True)
-class _Generation:
-    """A generation in the file."""
-
-    tasks: Annotated[tuple[Count, ...], Many(100_000)]
-    scores: _Scores
-    mean_score: float
-    mean: _Scores
-    validation: float | None = None
-
-
-@dataclass(frozen=True)
-class _Document:
-    """The file ``evolution.json``."""
-
-    format: Literal["closedform.evolution/1"]
-    run: Mapping[str, Any]
-    references: Annotated[tuple[Reference, ...], Many(100_000)]
-    history: Annotated[tuple[_Generation, ...], Many(100_000)]
 
 
 @dataclass(frozen=True)
@@ -178,25 +155,6 @@ def evolve(
     if out is not None:
         save_rule(tuned, Path(out) / RULE_FILE)
     return tuned
-
-
-def read_evolution(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a run, as ``on_record`` was told them but for the seconds.
-
-    Args:
-        path: The run's ``evolution.json``.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-    """
-    try:
-        found: _Document = read(read_json(Path(path), what="evolution"), _Document)
-    except Malformed as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    return [
-        {"generation": number, "score": entry.mean_score, "best": min(entry.scores), "validation": entry.validation}
-        for number, entry in enumerate(found.history, 1)
-    ]
 
 
 class _Search:
@@ -311,7 +269,7 @@ class _Search:
             document = read_json(path, what="evolution")
             if isinstance(document, dict) and document.get("format") != FORMAT:
                 raise CheckpointError(f"{path} is not a run of this version; choose another --out")
-            found: _Document = read(document, _Document)
+            found: EvolutionFile = read(document, EvolutionFile)
             ours = finite(self.describe())
             for key in ours:
                 if found.run.get(key) != ours[key]:
@@ -320,7 +278,7 @@ class _Search:
         except Malformed as error:
             raise CheckpointError(f"{path} is damaged: {error}; choose another --out") from None
 
-    def _replay(self, found: _Document, rows: list[dict[str, Any]]) -> None:
+    def _replay(self, found: EvolutionFile, rows: list[dict[str, Any]]) -> None:
         if len(found.references) > len(self.tasks):
             raise Malformed(f"it has {len(found.references)} references of {len(self.tasks)} tasks")
         if found.history and len(found.references) < len(self.tasks):
