@@ -4,6 +4,7 @@ from closedform.analysis._certify import Certificate, Certificates, certify
 from closedform.analysis._explain import Curve, Explanation, equations, explain
 from closedform.analysis._response import Response, ResponseCurves, response_curves
 from closedform.analysis.perception import Perception, PerceptionCurve, perception
+from closedform.analysis.portrait import Portrait, portrait
 
 __all__ = [
     "Certificate",
@@ -12,11 +13,13 @@ __all__ = [
     "Explanation",
     "Perception",
     "PerceptionCurve",
+    "Portrait",
     "Response",
     "ResponseCurves",
     "certify",
     "equations",
     "explain",
     "perception",
+    "portrait",
     "response_curves",
 ]

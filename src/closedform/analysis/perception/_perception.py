@@ -145,6 +145,28 @@ def perception(
         tried *= 2
 
 
+def mean_response(
+    optimizer: LearnedOptimizer, *, lags: int, coordinates: int = 64, seed: int = 0, unit: float = 1.0
+) -> tuple[float, ...]:
+    """h_k = E[-du_t/dg_{t-k}], k = 0, 1, ...: signed, unlike s_k; over made-up gradients.
+
+    Args:
+        optimizer: In float64.
+        lags: Steps that are looked back.
+        coordinates: As for `perception`.
+        seed: Draws the gradients.
+        unit: Their deviation.
+    """
+    tape, notes = _tape(optimizer, None, lags, coordinates, seed)
+    field = _Field(optimizer, Tape(unit * tape.gradients, tape.weights, tape.block), lags, notes)
+    try:
+        found = by_derivatives(paths.through_gradient(optimizer), field.state(), field.tape, lags, field.probes)
+    except RuntimeError:  # of torch: an operation without a derivative
+        size = (_SMALL * field.scale).expand(field.tape.gradients.shape[1])
+        found = field.differences(size, 0)
+    return tuple((-torch.nan_to_num(found.mean((0, 2)))).tolist())
+
+
 def _learned(optimizer: Rule | LearnedOptimizer | str | Path) -> LearnedOptimizer:
     found = optimizer if isinstance(optimizer, (Rule, LearnedOptimizer)) else load_optimizer(optimizer)
     if isinstance(found, Rule):
@@ -229,7 +251,7 @@ class _Field:
             self.notes.append(f"draws random numbers: the same ones in all runs, mean of {_DRAWS}")
         size = (_SMALL * self.scale).expand(self.tape.gradients.shape[1])
         runs = [self.differences(size, draw) for draw in range(_DRAWS if random else 1)]
-        return _curve(paths.GRADIENT, torch.stack(runs).mean(0), float(self.scale), PERTURBATION)
+        return _curve(paths.GRADIENT, torch.stack(runs).abs().mean(0), float(self.scale), PERTURBATION)
 
     def differences(self, size: Tensor, draw: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
@@ -261,10 +283,10 @@ class _Field:
 
 
 def _curve(name: str, found: Tensor, scale: float, by: str) -> PerceptionCurve:
-    """From |du_t/dx_{t-k}|, [P, K, C]; coordinates that are not finite somewhere are left out."""
+    """From du_t/dx_{t-k}, [P, K, C]; coordinates that are not finite somewhere are left out."""
     whole = torch.isfinite(found).all(1, keepdim=True)
     counted = whole.sum((0, 2)).clamp(min=1)
-    s = scale * torch.where(whole, found, 0.0).sum((0, 2)) / counted
+    s = scale * torch.where(whole, found.abs(), 0.0).sum((0, 2)) / counted
     if not bool(whole.any()):
         s = torch.full_like(s, torch.nan)
     tpf, tail = field_of(s.tolist())

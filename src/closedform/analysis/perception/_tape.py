@@ -73,7 +73,7 @@ def made_up(steps: int, coordinates: int, seed: int, block: int | None = None) -
 
 
 def by_derivatives(step: Step, state: State, tape: Tape, lags: int, probes: Sequence[int]) -> Tensor:
-    """|du_t/dx_{t-k}|, exactly: [P, K, C], by back-propagation from each probed step t.
+    """du_t/dx_{t-k}, exactly: [P, K, C], by back-propagation from each probed step t.
 
     Args:
         step: The optimizer.
@@ -102,7 +102,7 @@ def _back(update: Tensor, nudges: Sequence[Tensor], tape: Tape) -> Tensor:
     found = torch.autograd.grad(
         update[tape.watched].sum(), nudges, retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    return torch.stack(found[::-1])[:, tape.watched].abs()
+    return torch.stack(found[::-1])[:, tape.watched]
 
 
 @torch.no_grad()
@@ -127,5 +127,5 @@ def by_perturbations(
     found = []
     for number, t in enumerate(probes):
         both = updates[t].view(2, count, width)[:, number * lags : (number + 1) * lags]
-        found.append(((both[0] - both[1]) / (2 * size))[:, watched].abs())
+        found.append(((both[0] - both[1]) / (2 * size))[:, watched])
     return torch.stack(found)
