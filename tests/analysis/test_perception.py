@@ -40,10 +40,8 @@ def test_adams_memories_are_told_apart() -> None:
     found = perception("adam")
     assert [curve.input for curve in found.curves] == ["gradient", "m", "v"]
     assert found.get("m").tpf == pytest.approx(1 / (1 - 0.9), rel=1e-3)
-    assert found.get("v").tpf == pytest.approx(1 / (1 - 0.999), rel=0.25)  # E|g_{t-k}| is drawn
-    assert perception(cf.load_rule("adam").with_constants(beta2=0.9), coordinates=4096, lags=64).get(
-        "v"
-    ).tpf == pytest.approx(10, rel=0.02)
+    assert found.get("v").tpf == pytest.approx(1 / (1 - 0.999), rel=1e-3)
+    assert found.get("v").told.startswith("about")  # most of it lies past the last lag
 
 
 def test_adam_with_a_frozen_second_moment_is_its_momentum() -> None:

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "compare": (
         "_compare",
-        "Put optimizers side by side, on one page: equations, memories, answers, and a map of them.",
+        "Put optimizers side by side on one page: equations, memories, answers, a map.",
     ),
     "identify": ("_identify", "Say which known optimizer a recording is of, or nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),

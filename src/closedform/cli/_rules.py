@@ -10,7 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from closedform._files import write_text
-from closedform.analysis import Certificates, Curve, Explanation, explain
+from closedform.analysis import Certificates, Curve, Explanation, Perception, explain
 from closedform.cli._app import STDOUT, JsonFlag, app, show
 from closedform.export import EXPORTERS, export
 from closedform.rules import Rule, library_names, load_rule
@@ -43,13 +43,13 @@ def check_rules(paths: Annotated[list[Path], typer.Argument(help="Rule files.")]
 
 
 @app.command("explain")
-def explain_rule(
-    rule: RuleName,
+def explain_optimizer(
+    optimizer: Annotated[str, typer.Argument(help="A library rule, a rule file, a network that ships, or its file.")],
     latex: Annotated[bool, typer.Option("--latex", help="Print only the LaTeX.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Explain a rule: equation, complexity, state cost, LaTeX, certificates, and how it answers to gradients."""
-    found = explain(rule)
+    """Explain an optimizer: equation, price, certificates, how far back it looks, and how it answers to gradients."""
+    found = explain(optimizer)
     if latex:
         typer.echo(found.latex)
     else:
@@ -76,21 +76,37 @@ def _rule_table(rules: list[Rule]) -> Table:
 
 def _print_explanation(found: Explanation) -> None:
     out = STDOUT
-    out.print(
-        f"[bold]{found.name}[/bold]   complexity {found.complexity}, state cost {found.state_cost} buffers a parameter"
-    )
+    nodes = "" if found.complexity is None else f"complexity {found.complexity}, "
+    out.print(f"[bold]{found.name}[/bold]   {nodes}state cost {found.state_cost} buffers a parameter")
     for line in found.equations:
         out.print("  " + line, markup=False, highlight=False)
-    out.print(
-        "  with " + ", ".join(f"{name} = {value:g}" for name, value in found.constants.items()) + f"; lr = {found.lr:g}"
-    )
+    if found.equations:
+        constants = ", ".join(f"{name} = {value:g}" for name, value in found.constants.items())
+        out.print(f"  with {constants or 'no constants'}; lr = {found.lr:g}")
     if found.provenance.get("source"):
         out.print(f"  source: {found.provenance['source']}", markup=False, highlight=False)
-    _print_certificates(found.certificates)
+    if found.certificates is not None:
+        _print_certificates(found.certificates)
+    _print_perception(found.perception)
+    if found.portrait is not None:
+        out.print()
+        for line in found.portrait.sentences():
+            out.print("- " + line, markup=False, highlight=False)
     for curve in (found.gradient_response, found.impulse_response, found.scale_response):
-        _print_curve(curve)
-    out.print("\nLaTeX:")
-    typer.echo(found.latex)
+        if curve is not None:
+            _print_curve(curve)
+    if found.latex:
+        out.print("\nLaTeX:")
+        typer.echo(found.latex)
+
+
+def _print_perception(found: Perception) -> None:
+    table = Table("how far back", Column("field (steps)", justify="right"), "past the window", "by")
+    for curve in found.curves:
+        table.add_row(curve.input, curve.told, f"{curve.tail:.0%}" if curve.tail > 0.005 else "", curve.by)
+    STDOUT.print("", table)
+    for note in found.notes:
+        STDOUT.print(f"  {note}", markup=False, highlight=False)
 
 
 def _print_certificates(certificates: Certificates) -> None:

@@ -22,7 +22,7 @@ from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, fresh_state, load_optimizer
 from closedform.rules import Rule, library_names, load_rule
 from closedform.tasks import Task
-from closedform.trajectories import record
+from closedform.trajectories import RecordConfig, record
 from closedform.unroll import Problem, begin, generator_for, steps
 
 Entrant: TypeAlias = Rule | LearnedOptimizer | str | Path
@@ -30,7 +30,7 @@ MOST = 30
 """Optimizers on one page."""
 GUIDE = "adam"
 """Whose gradients all are run over."""
-_RECORDED = {"episodes": 2, "coordinates": 32, "samples": 1000}
+_RECORDED = RecordConfig(episodes=2, coordinates=32, samples=1000)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class _Bench:
             met = [step.before for step in steps(guide, self.problem, carry, steps_)]
         self.gradients = torch.stack([before.gradient for before in met])
         self.weights = torch.stack([before.w for before in met])
-        self.recording = record(GUIDE, task, steps=steps_, seed=seed, **_RECORDED)
+        self.recording = record(GUIDE, task, _RECORDED, steps=steps_, seed=seed)
 
     @torch.no_grad()
     def answers(self, optimizer: Rule | LearnedOptimizer) -> Tensor:
@@ -179,7 +179,7 @@ class _Bench:
 
     def row(self, name: str, optimizer: Rule | LearnedOptimizer, finite: bool) -> ComparisonRow:
         rule = optimizer if isinstance(optimizer, Rule) else None
-        kind = "rule" if rule else "network" if any(True for _ in optimizer.parameters()) else "other"  # type: ignore[union-attr]
+        kind = "rule" if rule else "other" if getattr(optimizer, "opaque", False) else "network"
         cost = (rule.complexity if rule else None, optimizer.state_cost)
         certificates = certify(rule) if rule else None
         if not finite:
@@ -197,6 +197,6 @@ class _Bench:
         if isinstance(optimizer, Rule) and optimizer.name in library_names() and optimizer == load_rule(optimizer.name):
             return None
         try:
-            return nearest(record(optimizer, self.task, steps=self.steps, seed=self.seed, **_RECORDED))
+            return nearest(record(optimizer, self.task, _RECORDED, steps=self.steps, seed=self.seed))
         except DivergenceError:
             return None

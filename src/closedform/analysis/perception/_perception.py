@@ -49,6 +49,8 @@ _SMALL = 1e-4
 """Of the gradient's deviation: what is added to it for a difference."""
 _DRAWS = 4
 """Runs of an optimizer that draws random numbers."""
+_SURE = 0.25
+"""Share past the last lag above which a field is told as a rough number."""
 _GONE = 1e-12
 """Sensitivity, as a share of the largest, that counts as none."""
 
@@ -70,6 +72,15 @@ class PerceptionCurve:
     tpf: float
     tail: float
     by: str = DERIVATIVE
+
+    @property
+    def told(self) -> str:
+        """The field in words: ``10``, ``about 1100`` where much lies past the last lag."""
+        if math.isnan(self.tpf):
+            return "none"
+        if math.isinf(self.tpf):
+            return "never fades"
+        return f"{'about ' if self.tail > _SURE else ''}{self.tpf:.3g}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,8 @@ def perception(
 
     Args:
         optimizer: It, or its name.
-        recording: Whose gradients and parameters it is run over. None: independent normal gradients. An optimizer that
+        recording: Whose gradients and parameters it is run over. None: independent normal gradients; for a memory of a
+            rule, which is looked at by itself, only their signs. An optimizer that
             looks at whole tensors is always run over made-up ones, on an 8 x 8 parameter.
         lags: K, steps that are looked back; fewer if the recording is short. None: 64, and twice as many again until
             little lies past the last one, up to 512.
@@ -138,7 +150,7 @@ def perception(
     while True:
         tape, notes = _tape(learned, recording, tried, coordinates, seed)
         within = min(tried, max(tape.steps - PROBES, 2))
-        curves = tuple(_Field(learned, tape, within, notes).curves())
+        curves = tuple(_Field(learned, tape, within, notes, recording is None).curves())
         settled = all(not curve.tail > SETTLED for curve in curves)
         if lags is not None or settled or within < tried or tried >= MOST_LAGS:
             return Perception(learned.name, curves, tuple(notes))
@@ -198,6 +210,7 @@ class _Field:
     tape: Tape
     lags: int
     notes: list[str]
+    made_up: bool = False
 
     def __post_init__(self) -> None:
         last, first = self.tape.steps - 1, self.lags - 1
@@ -214,8 +227,15 @@ class _Field:
                 yield self.by_derivative(name, step, self.state(), self.deviation(self.optimizer, name))
         if rule is not None:
             for name in paths.memories(rule):
+                alone = _Field(self.optimizer, self.even, self.lags, self.notes)
                 state = paths.fresh_memory(rule, self.tape.weights[0], self.tape.steps)
-                yield self.by_derivative(name, paths.through_memory(rule, name), state, self.scale)
+                yield alone.by_derivative(name, paths.through_memory(rule, name), state, self.scale)
+
+    @property
+    def even(self) -> Tape:
+        """The tape; made-up gradients at one size, so that a memory of squares fades without noise."""
+        tape = self.tape
+        return Tape(tape.gradients.sign(), tape.weights, tape.block) if self.made_up else tape
 
     def state(self) -> State:
         return self.tape.begin(self.optimizer)

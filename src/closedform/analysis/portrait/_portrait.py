@@ -14,7 +14,7 @@ from closedform._options import check_count, check_seed
 from closedform.analysis.perception import mean_response
 from closedform.analysis.portrait._answers import Answers, answers
 from closedform.analysis.portrait._quadratics import Quadratics, quadratics
-from closedform.analysis.portrait._settled import Settled, settled
+from closedform.analysis.portrait._settled import Settled, names_of, settled
 from closedform.analysis.portrait._spectrum import Spectrum, spectrum_of
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, load_optimizer
@@ -43,6 +43,39 @@ class Portrait:
     spectrum: Spectrum | None
     quadratics: Quadratics | None
     notes: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """The portrait in words; every number is a field's."""
+        seen, told = self.answers, []
+        if self.settled is not None and self.settled.time_scales:
+            told.append(f"its memory fades by e in {names_of(self.settled.time_scales[:4])} steps")
+        elif self.settled is not None:
+            told.append("it has no memory")
+        if self.spectrum is not None:
+            told.append(f"against noise it averages over {self.spectrum.averaging:.3g} gradients")
+        if self.settled is not None and math.isfinite(self.settled.adaptation):
+            told.append(
+                f"its rate goes as |g|^{_plain(self.settled.adaptation)}, its step as |g|^{_plain(self.settled.power)}"
+            )
+        if math.isfinite(seen.saturation):
+            told.append(f"it saturates at {seen.saturation:.2g} deviations of the gradient")
+        if seen.coasting:
+            half = "100 or more" if math.isinf(seen.half_life) else f"{seen.half_life:.0f}"
+            told.append(f"without gradients, its step is halved within {half} steps")
+        if self.quadratics is not None:
+            q = self.quadratics
+            told.append(f"on quadratics it is stable up to lr x curvature = {q.limit:.4g}")
+            told.append(
+                f"over curvatures from 1 to {q.kappa:g} it shrinks the error to {q.best:.4f} a step at best (gradient "
+                f"descent {q.gradient_descent:.4f}, heavy ball {q.heavy_ball:.4f})"
+            )
+        reads = [
+            what
+            for what, so in (("the parameters", seen.reads_weights), ("other coordinates", seen.reads_others))
+            if so
+        ]
+        told.append(f"besides gradients it reads {' and '.join(reads) or 'nothing'}")
+        return [*told, *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -97,6 +130,10 @@ def portrait(
     if spectrum is None:
         notes.append("flat almost everywhere: no impulse response by derivatives")
     return Portrait(learned.name, unit, found, rest, spectrum, quadratics(rule) if rule else None, tuple(notes))
+
+
+def _plain(power: float) -> str:
+    return f"{power + 0.0:.2g}" if abs(power) > 0.005 else "0"
 
 
 def _double(optimizer: Rule | LearnedOptimizer | str | Path) -> LearnedOptimizer:
