@@ -22,6 +22,7 @@ TOP = {
     ),
     *(
         "SymbolicOptimizer",
+        "SymbolicRegressor",
         "Task",
         "TaskDistribution",
         "Trajectories",
@@ -50,6 +51,7 @@ NEEDED = {
         "LEARNED_OPTIMIZERS",
         "PRETRAINED",
         "SymbolicOptimizer",
+        "SymbolicRegressor",
         "get",
         "load_optimizer",
     },

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from closedform.analysis import certify as certify
     from closedform.analysis import explain as explain
     from closedform.distillation import HallOfFame as HallOfFame
+    from closedform.distillation import SymbolicRegressor as SymbolicRegressor
     from closedform.distillation import distill as distill
     from closedform.evaluation import Evaluation as Evaluation
     from closedform.evaluation import evaluate as evaluate
@@ -49,6 +50,7 @@ _EXPORTS = {
     "Rule": "rules",
     "RuleOptimizer": "optim",
     "SymbolicOptimizer": "learned_optimizers",
+    "SymbolicRegressor": "distillation",
     "Task": "tasks",
     "TaskDistribution": "tasks.distribution",
     "Trajectories": "trajectories",

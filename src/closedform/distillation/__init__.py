@@ -8,6 +8,7 @@ from closedform.distillation._config import SYMMETRIES, DistillConfig
 from closedform.distillation._distill import distill
 from closedform.distillation._equations import Equation, EquationHall, distill_table
 from closedform.distillation._hall import Entry, HallOfFame
+from closedform.distillation._regressor import SymbolicRegressor
 from closedform.distillation._select import Selection, Trial, select, select_closed_loop
 from closedform.distillation.engines import BACKENDS, PAPER_OPERATORS, Backend
 from closedform.distillation.problem import READERS, Table, load_table
@@ -24,6 +25,7 @@ __all__ = [
     "EquationHall",
     "HallOfFame",
     "Selection",
+    "SymbolicRegressor",
     "Table",
     "Trial",
     "distill",

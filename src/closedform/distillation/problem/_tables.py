@@ -43,6 +43,7 @@ class Table:
         notes: What was renamed or left out, one line each.
         source: Where it comes from; for provenance.
         lags: Columns that are another one's past: name -> whose and how many rows ago.
+        group: [N], rows of one number are held out together; None: each row is on its own.
     """
 
     names: tuple[str, ...]
@@ -52,6 +53,7 @@ class Table:
     notes: tuple[str, ...] = ()
     source: str = "memory"
     lags: Mapping[str, Column] = field(default_factory=dict)
+    group: np.ndarray | None = None
 
     @classmethod
     def from_columns(
@@ -117,9 +119,7 @@ class Table:
         """
         columns = self.columns()
         count = len(self.target)
-        block = np.arange(count) * BLOCKS // count
-        if not any(column.lag for column in columns):
-            np.random.default_rng(0).shuffle(block)
+        block = self._dealt(shuffled=not any(column.lag for column in columns))
         step = np.empty(count, np.int64)
         for number in range(BLOCKS):
             step[block == number] = 1 + np.arange(np.count_nonzero(block == number))
@@ -133,6 +133,14 @@ class Table:
             step=torch.from_numpy(step),
             provenance={"table": self.source, "target": self.target_name, "rows": count},
         )
+
+    def _dealt(self, shuffled: bool) -> np.ndarray:
+        """The block of each row, [N]; one for all rows of a group."""
+        units = np.arange(len(self.target)) if self.group is None else np.unique(self.group, return_inverse=True)[1]
+        block = np.arange(units.max() + 1) * BLOCKS // (units.max() + 1)
+        if shuffled:
+            np.random.default_rng(0).shuffle(block)
+        return block[units]
 
 
 def label_names(columns: Any, source: str) -> dict[Any, str]:
