@@ -129,11 +129,10 @@ def measured(name: str, noise: float, estimator: str, seeds: int) -> Row:
 
 
 def document(rows: list[Row], seeds: int) -> str:
-    cells = [
-        [r.problem, f"{r.noise:.0%}" if r.problem in LAWS else "", r.estimator]
-        + [f"{r.exact}/{r.runs}" if r.problem in LAWS else "", f"{r.r2:.6f}", f"{r.nodes:g}", f"{r.seconds:.2f}"]
-        for r in rows
-    ]
+    cells = []
+    for r in rows:
+        exact, noise = (f"{r.exact}/{r.runs}", f"{r.noise:.0%}") if r.problem in LAWS else ("", "")
+        cells.append([r.problem, noise, r.estimator, exact, f"{r.r2:.6f}", f"{r.nodes:g}", f"{r.seconds:.2f}"])
     totals = []
     for estimator in dict.fromkeys(row.estimator for row in rows):
         for noise in (0.0, 0.01):

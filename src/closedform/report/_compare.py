@@ -67,9 +67,10 @@ def _overview(rows: Sequence[ComparisonRow]) -> list[Block]:
     columns = [TableColumn(heading, "" if k < 2 else "number") for k, heading in enumerate(headings)]
     cells: list[Row] = [("", _glance(row)) for row in rows]
     caption = (
-        "Nodes: operators, constants and names of a rule. State cost: buffers a parameter. Looks back: temporal perception "
-        "field of the gradient, in steps. Averages over: gradients, against white noise. Step grows as: power of the "
-        "gradient's size. Saturates at: deviations of the gradient from which the answer is less than half as steep."
+        "Nodes: operators, constants and names of a rule. State cost: buffers a parameter. Looks back: "
+        "temporal perception field of the gradient, in steps. Averages over: gradients, against white noise. "
+        "Step goes as: power of the gradient's size. Saturates at: deviations of the gradient from which the answer is "
+        "less than half as steep."
     )
     return [Table(columns, cells, caption, "wide")]
 
@@ -84,7 +85,7 @@ def _glance(row: ComparisonRow) -> list[str | Markup]:
         f"{row.state_cost:g}",
         _NONE if row.perception is None else row.perception.gradient.told,
         _NONE if seen is None or seen.spectrum is None else f"{seen.spectrum.averaging:.3g}",
-        _NONE if seen is None else f"|g|^{seen.answers.scale_power + 0.0:.2g}".replace("-0", "0"),
+        _NONE if seen is None else f"|g|^{round(seen.answers.scale_power, 2) + 0.0:g}",
         _NONE if seen is None or not math.isfinite(seen.answers.saturation) else f"{seen.answers.saturation:.2g}",
     ]
 
@@ -94,9 +95,10 @@ def _map(comparison: Comparison) -> list[Block]:
     assert found is not None
     ranks = [k for name in found.names for k, row in enumerate(comparison.rows) if row.name == name]
     caption = (
-        "Near each other are optimizers that answer alike to the same gradients: the distance is sqrt(2 - 2c), c the mean "
-        "cosine between their updates, whatever their learning rates; sqrt(2) is unrelated. Classical multidimensional "
-        f"scaling; the plane holds {found.share:.0%} of the squared distances. The axes have no meaning of their own."
+        "Near each other are optimizers that answer alike to the same gradients: the distance is sqrt(2 - 2c), c the "
+        "mean cosine between their updates, whatever their learning rates; sqrt(2) is unrelated. Classical "
+        f"multidimensional scaling; the plane holds {found.share:.0%} of the squared distances. The axes have no "
+        "meaning of their own."
     )
     columns = [TableColumn("distance", ""), *(TableColumn(name) for name in found.names)]
     cells: list[Row] = [
@@ -153,8 +155,9 @@ def _memory(rows: Sequence[ComparisonRow]) -> list[Block]:
     told = "; ".join(f"{row.name} {row.perception.gradient.told}" for _, row in shown if row.perception)
     figure = overlaid([view for view in views if view.lines], "memory", f"Perception fields in steps: {told}.")
     caption = (
-        "Left: the mean size of the derivative of an update by the gradient so many steps ago, over the common gradients. "
-        "The temporal perception field is its mean age. Right: what each passes of slow and of fast gradients."
+        "Left: the mean size of the derivative of an update by the gradient so many steps ago, over the common "
+        "gradients. The temporal perception field is its mean age. Right: what each passes of slow and of fast "
+        "gradients."
     )
     notes = [f"{row.name}: {note}" for _, row in shown for note in (row.perception.notes if row.perception else ())]
     return [Figure(figure, caption), Table(columns, cells), *(Text(note, "note") for note in notes)] if lines else []
@@ -185,11 +188,12 @@ def _answers(rows: Sequence[ComparisonRow]) -> list[Block]:
     views = [view for view in views if view.lines]
     if not views:
         return []
-    told = "; ".join(f"{row.name}: rate {row.portrait.answers.rate:.3g}" for row in rows if row.portrait is not None)
+    drawn = [(row.name, row.portrait) for row in rows if row.portrait is not None]
+    told = "; ".join(f"{name}: rate {portrait.answers.rate:.3g}" for name, portrait in drawn)
     caption = (
-        "Made-up gradients: normal noise, after which the present gradient is replaced (first), gradients end (second), or "
-        "an episode of noise (third). Last: the slope of the update at rest under a constant gradient; flat without "
-        "adaptation, falling as 1/|g| with full normalisation."
+        "Made-up gradients: normal noise, after which the present gradient is replaced (first), gradients end "
+        "(second), or an episode of noise (third). Last: the slope of the update at rest under a constant gradient; flat "
+        "without adaptation, falling as 1/|g| with full normalisation."
     )
     return [Figure(overlaid(views, "answers", f"Answers to made-up gradients. {told}."), caption)]
 

@@ -94,7 +94,7 @@ def map_plot(found: Map, ranks: Sequence[int], name: str) -> str:
     middle = [(max(v) + min(v)) / 2 for v in (found.x, found.y)]
     axes.set_xlim(middle[0] - 0.72 * span, middle[0] + 0.82 * span)
     axes.set_ylim(middle[1] - 0.46 * span, middle[1] + 0.46 * span)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     for (x, y), at, label in zip(zip(found.x, found.y, strict=True), _apart(found, span), found.names, strict=True):
         if abs(at - y) > 0.01 * span:
             axes.plot([x, x + 0.03 * span], [y, at], color=MUTED, linewidth=0.6)

@@ -49,6 +49,10 @@ _SMALL = 1e-4
 """Of the gradient's deviation: what is added to it for a difference."""
 _DRAWS = 4
 """Runs of an optimizer that draws random numbers."""
+_LEVEL = 0.5
+"""Share of the largest sensitivity from which a level that stays is said to never fade."""
+_UNSETTLED = 5
+"""The first of so many parts of a recording is not looked back into: what a first step does is no habit."""
 _SURE = 0.25
 """Share past the last lag above which a field is told as a rough number."""
 _GONE = 1e-12
@@ -62,7 +66,8 @@ class PerceptionCurve:
     Attributes:
         input: ``"gradient"``; a network's feature; a rule's state, of which only its own view of the gradient counts.
         sensitivity: s_k, k = 0, 1, ...: update per standard deviation of the input, k steps ago.
-        tpf: TPF, in steps; NaN if the update does not depend on the input, infinite if its past never fades.
+        tpf: TPF, in steps; NaN if the update does not depend on the input, infinite if its past never fades; what was
+            seen of it, a lower bound, where ``tail`` is 1.
         tail: Share of the sum over k of (k + 1) s_k that lies past the last lag, by the series that the end looks like.
         by: ``"derivative"`` or ``"perturbation"``.
     """
@@ -80,7 +85,8 @@ class PerceptionCurve:
             return "none"
         if math.isinf(self.tpf):
             return "never fades"
-        return f"{'about ' if self.tail > _SURE else ''}{self.tpf:.3g}"
+        rough = "at least " if self.tail == 1 else "about " if self.tail > _SURE else ""
+        return f"{rough}{self.tpf:.3g}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def perception(
     learned, tried = _learned(optimizer), lags or FIRST_LAGS
     while True:
         tape, notes = _tape(learned, recording, tried, coordinates, seed)
-        within = min(tried, max(tape.steps - PROBES, 2))
+        within = min(tried, max(tape.steps - tape.steps // _UNSETTLED - PROBES, 2))
         curves = tuple(_Field(learned, tape, within, notes, recording is None).curves())
         settled = all(not curve.tail > SETTLED for curve in curves)
         if lags is not None or settled or within < tried or tried >= MOST_LAGS:
@@ -327,8 +333,8 @@ def field_of(s: Sequence[float]) -> tuple[float, float]:
     earlier, later = (sum(s[count - j * width : count - (j - 1) * width]) / width for j in (2, 1))
     if later <= _GONE * most:
         return first / zeroth, 0.0
-    if later >= earlier:
-        return math.inf, 1.0
+    if later >= earlier:  # no series: a level that stays, or a small one whose end is out of sight
+        return (math.inf if later > _LEVEL * most else first / zeroth), 1.0
     ratio = (later / earlier) ** (1 / width)
     # later is the mean of the last eighth; its last term times (ratio + ratio^2 + ...) is what follows
     end = later * width * (1 - ratio) / (1 - ratio**width) * ratio ** (width - 1)
