@@ -192,8 +192,8 @@ def _answers(rows: Sequence[ComparisonRow]) -> list[Block]:
     told = "; ".join(f"{name}: rate {portrait.answers.rate:.3g}" for name, portrait in drawn)
     caption = (
         "Made-up gradients: normal noise, after which the present gradient is replaced (first), gradients end "
-        "(second), or an episode of noise (third). Last: the slope of the update at rest under a constant gradient; flat "
-        "without adaptation, falling as 1/|g| with full normalisation."
+        "(second), or an episode of noise (third). Last: the slope of the update at rest under a constant gradient; "
+        "flat without adaptation, falling as 1/|g| with full normalisation."
     )
     return [Figure(overlaid(views, "answers", f"Answers to made-up gradients. {told}."), caption)]
 
