@@ -13,6 +13,7 @@ from closedform.report._page import (
     Figure,
     Folded,
     Heading,
+    Live,
     Section,
     Table,
     TableColumn,
@@ -23,6 +24,7 @@ from closedform.report._page import (
 MARKS = "<b> & \"quoted\" 'too'"
 ESCAPED = "&lt;b&gt; &amp; &#34;quoted&#34; &#39;too&#39;"
 BLOCKS: dict[type, tuple[Block, str]] = {
+    Live: (Live(Markup("<i>moves</i>")), "<i>moves</i>"),
     Text: (Text(MARKS, "note"), f'<p class="note">{ESCAPED}</p>'),
     Heading: (Heading(MARKS), f"<h3>{ESCAPED}</h3>"),
     Code: (Code(f"  {MARKS}\n    b\n"), f"<pre><code>  {ESCAPED}\n    b\n</code></pre>"),

@@ -7,6 +7,7 @@ from closedform.analysis.comparison import Comparison, ComparisonRow, Map, class
 from closedform.analysis.nearest import Addition, Match, Nearest, nearest
 from closedform.analysis.perception import Perception, PerceptionCurve, perception
 from closedform.analysis.portrait import Portrait, portrait
+from closedform.analysis.terms import Watch, terms_of, watch
 
 __all__ = [
     "Addition",
@@ -24,6 +25,7 @@ __all__ = [
     "Portrait",
     "Response",
     "ResponseCurves",
+    "Watch",
     "certify",
     "classical_scaling",
     "compare",
@@ -33,4 +35,6 @@ __all__ = [
     "perception",
     "portrait",
     "response_curves",
+    "terms_of",
+    "watch",
 ]

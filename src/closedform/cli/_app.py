@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "_compare",
         "Put optimizers side by side on one page: equations, memories, answers, a map.",
     ),
+    "watch": ("_watch", "See a rule at work: what each term of its equation contributes, step by step."),
     "identify": ("_identify", "Say which known optimizer a recording is of, or nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),

@@ -105,7 +105,15 @@ class Folded:
     blocks: Sequence[Block]
 
 
-Block: TypeAlias = Text | Heading | Code | Equations | Figure | Table | Box | Folded
+@dataclass(frozen=True)
+class Live:
+    """HTML of this package's own that moves, with its script."""
+
+    kind: ClassVar = "live"
+    html: Markup
+
+
+Block: TypeAlias = Live | Text | Heading | Code | Equations | Figure | Table | Box | Folded
 
 
 @dataclass(frozen=True)
