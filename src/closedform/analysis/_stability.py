@@ -33,6 +33,12 @@ Weights = dict[tuple[str, int], float]
 
 def linear_limit(program: Program) -> float | None:
     """The largest stable rate of a rule that is linear with constant weights, by eigenvalues; None for other rules."""
+    radius = linear_radius(program)
+    return None if radius is None else _last_stable(lambda rate: radius(rate) <= 1 + ROUNDING)
+
+
+def linear_radius(program: Program) -> Callable[[float], float] | None:
+    """A learning rate to the spectral radius of a linear rule at curvature 1; None for other rules."""
     program = folded(program)
     if program.init or any(name in program.histories for name in program.where):
         return None
@@ -44,7 +50,7 @@ def linear_limit(program: Program) -> float | None:
     if any(past > 1 or (past and name in ("g", "w")) for name, past in keys):
         return None
     recurrences = {name: value for name, value in state.items() if value is not None}
-    return _last_stable(lambda rate: _radius(recurrences, update, rate) <= 1 + ROUNDING)
+    return lambda rate: _radius(recurrences, update, rate)
 
 
 def weights_of(expr: Expr, program: Program, old: bool) -> Weights | None:

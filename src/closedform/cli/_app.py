@@ -31,6 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "_rules",
         "Explain a rule: equation, complexity, state cost, LaTeX, certificates, and how it answers to gradients.",
     ),
+    "compare": (
+        "_compare",
+        "Put optimizers side by side, on one page: equations, memories, answers, and a map of them.",
+    ),
+    "identify": ("_identify", "Say which known optimizer a recording is of, or nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),
     "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),

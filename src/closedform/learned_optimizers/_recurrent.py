@@ -8,7 +8,7 @@ network, each with hidden states of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,11 +106,23 @@ class RecurrentOptimizer(LearnedOptimizer):
         return state
 
     def bind(self) -> UpdateFunction:
+        return self._native_or(self._bound(), self._inputs.bind(), dict(self.named_parameters()))
+
+    def bind_on(self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> UpdateFunction:
+        """``bind`` of a network that is shown changed features; in plain torch.
+
+        Args:
+            change: Features by name, [N] each or a scalar, to those that the network reads instead.
+        """
+        return self._bound(change)
+
+    def _bound(self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None) -> UpdateFunction:
         features = self._inputs.bind()
         cells = [cell.bind() for cell in self.cells]  # type: ignore[operator]
 
         def update(g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
             columns, new = features(g, w, state)
+            columns = columns if change is None else change(columns)
             x = self.enter(torch.stack([columns[name].to(g.dtype).expand_as(g) for name in self.features]))
             for layer, cell in enumerate(cells, start=1):
                 x, new[f"cell{layer}"] = cell(x, state[f"hidden{layer}"], state[f"cell{layer}"])
@@ -118,7 +130,7 @@ class RecurrentOptimizer(LearnedOptimizer):
             output = torch.addmm(self.output_bias, self.output_weight, x)
             return self.scale * self.leave(output[0]), new
 
-        return self._native_or(update, features, dict(self.named_parameters()))
+        return update
 
     def bind_stacked(self, parameters: Mapping[str, Tensor]) -> UpdateFunction:
         count = len(next(iter(parameters.values())))

@@ -1,0 +1,317 @@
+"""The temporal perception field: how far back an optimizer looks.
+
+For an input x that an optimizer reads at every step,
+
+    s_k = E|du_t/dx_{t-k}| * std(x),        TPF = sum_k (k + 1) s_k / sum_k s_k     steps,
+
+the expectation over steps t and coordinates of a recorded trajectory, derivatives through the optimizer's own state:
+1 for gradient descent, 1/(1 - b) for momentum b (Zheng et al. 2022, section 4.1; the definition is this project's).
+
+Derivatives are exact, by back-propagation from an update to all that was read before it; where there are none to take
+(an optimizer of somebody else's), central differences stand in. A sum that has not ended with the last lag is carried
+on as the geometric series that its end looks like, and how much that added is told.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closedform._options import check_count, check_seed
+from closedform.analysis.perception import _paths as paths
+from closedform.analysis.perception._tape import Step, Tape, by_derivatives, by_perturbations, made_up, recorded
+from closedform.errors import OptionError
+from closedform.learned_optimizers import (
+    LearnedOptimizer,
+    RecurrentOptimizer,
+    State,
+    SymbolicOptimizer,
+    load_optimizer,
+)
+from closedform.rules import Rule
+from closedform.trajectories import Trajectories
+
+DERIVATIVE, PERTURBATION = "derivative", "perturbation"
+PROBES = 6
+"""Steps whose updates are looked at."""
+FIRST_LAGS, MOST_LAGS, SETTLED = 64, 512, 0.1
+"""Lags that are tried, and what may lie past the last one."""
+_SIDE = 8
+"""Of the square parameter of an optimizer that looks at whole tensors."""
+_SMALL = 1e-4
+"""Of the gradient's deviation: what is added to it for a difference."""
+_DRAWS = 4
+"""Runs of an optimizer that draws random numbers."""
+_GONE = 1e-12
+"""Sensitivity, as a share of the largest, that counts as none."""
+
+
+@dataclass(frozen=True)
+class PerceptionCurve:
+    """How an update depends on one input's past.
+
+    Attributes:
+        input: ``"gradient"``; a network's feature; a rule's state, of which only its own view of the gradient counts.
+        sensitivity: s_k, k = 0, 1, ...: update per standard deviation of the input, k steps ago.
+        tpf: TPF, in steps; NaN if the update does not depend on the input, infinite if its past never fades.
+        tail: Share of the sum over k of (k + 1) s_k that lies past the last lag, by the series that the end looks like.
+        by: ``"derivative"`` or ``"perturbation"``.
+    """
+
+    input: str
+    sensitivity: tuple[float, ...]
+    tpf: float
+    tail: float
+    by: str = DERIVATIVE
+
+
+@dataclass(frozen=True)
+class Perception:
+    """The perception field of an optimizer.
+
+    Attributes:
+        optimizer: Its name.
+        curves: Of the raw gradient first; then of each feature of a network, or each memory of a rule.
+        notes: What must be known to read them.
+    """
+
+    optimizer: str
+    curves: tuple[PerceptionCurve, ...]
+    notes: tuple[str, ...] = ()
+
+    def get(self, name: str) -> PerceptionCurve:
+        """The curve of an input.
+
+        Raises:
+            OptionError: there is none.
+        """
+        for curve in self.curves:
+            if curve.input == name:
+                return curve
+        raise OptionError(f"{self.optimizer} has no input {name!r}, only {', '.join(c.input for c in self.curves)}")
+
+    @property
+    def gradient(self) -> PerceptionCurve:
+        """That of the raw gradient."""
+        return self.curves[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def perception(
+    optimizer: Rule | LearnedOptimizer | str | Path,
+    recording: Trajectories | None = None,
+    *,
+    lags: int | None = None,
+    coordinates: int = 64,
+    seed: int = 0,
+) -> Perception:
+    """The temporal perception field of a rule, a network or any other optimizer.
+
+    Args:
+        optimizer: It, or its name.
+        recording: Whose gradients and parameters it is run over. None: independent normal gradients. An optimizer that
+            looks at whole tensors is always run over made-up ones, on an 8 x 8 parameter.
+        lags: K, steps that are looked back; fewer if the recording is short. None: 64, and twice as many again until
+            little lies past the last one, up to 512.
+        coordinates: Coordinates that are looked at, at most.
+        seed: Draws them.
+
+    Raises:
+        OptionError: a count makes no sense, or a recording holds no whole finite coordinate.
+        UnknownNameError, RuleError, CheckpointError: the optimizer cannot be loaded.
+    """
+    if lags is not None:
+        check_count("lags", lags, 2, 10_000)
+    check_count("coordinates", coordinates, 1, 100_000)
+    check_seed("seed", seed)
+    learned, tried = _learned(optimizer), lags or FIRST_LAGS
+    while True:
+        tape, notes = _tape(learned, recording, tried, coordinates, seed)
+        within = min(tried, max(tape.steps - PROBES, 2))
+        curves = tuple(_Field(learned, tape, within, notes).curves())
+        settled = all(not curve.tail > SETTLED for curve in curves)
+        if lags is not None or settled or within < tried or tried >= MOST_LAGS:
+            return Perception(learned.name, curves, tuple(notes))
+        tried *= 2
+
+
+def mean_response(
+    optimizer: LearnedOptimizer, *, lags: int, coordinates: int = 64, seed: int = 0, unit: float = 1.0
+) -> tuple[float, ...]:
+    """h_k = E[-du_t/dg_{t-k}], k = 0, 1, ...: signed, unlike s_k; over made-up gradients.
+
+    Args:
+        optimizer: In float64.
+        lags: Steps that are looked back.
+        coordinates: As for `perception`.
+        seed: Draws the gradients.
+        unit: Their deviation.
+    """
+    tape, notes = _tape(optimizer, None, lags, coordinates, seed)
+    field = _Field(optimizer, Tape(unit * tape.gradients, tape.weights, tape.block), lags, notes)
+    try:
+        found = by_derivatives(paths.through_gradient(optimizer), field.state(), field.tape, lags, field.probes)
+    except RuntimeError:  # of torch: an operation without a derivative
+        size = (_SMALL * field.scale).expand(field.tape.gradients.shape[1])
+        found = field.differences(size, 0)
+    return tuple((-torch.nan_to_num(found.mean((0, 2)))).tolist())
+
+
+def _learned(optimizer: Rule | LearnedOptimizer | str | Path) -> LearnedOptimizer:
+    found = optimizer if isinstance(optimizer, (Rule, LearnedOptimizer)) else load_optimizer(optimizer)
+    if isinstance(found, Rule):
+        return SymbolicOptimizer(found)
+    return found if isinstance(found, SymbolicOptimizer) else copy.deepcopy(found).double()
+
+
+def _tape(
+    optimizer: LearnedOptimizer, recording: Trajectories | None, lags: int, coordinates: int, seed: int
+) -> tuple[Tape, list[str]]:
+    steps = 2 * lags + PROBES
+    if not optimizer.coordinatewise:
+        count = max(coordinates // 4, 1)
+        note = f"looks at whole tensors: run over made-up gradients of {_SIDE} x {_SIDE} parameters"
+        return made_up(steps, _SIDE * _SIDE * count, seed, _SIDE * _SIDE), [note]
+    if recording is None:
+        return made_up(steps, coordinates, seed), []
+    tape = recorded(recording, coordinates, seed)
+    if tape is None or tape.steps < 3:
+        raise OptionError("the recording holds no coordinate that is finite over three steps or more; record longer")
+    return tape, []
+
+
+@dataclass
+class _Field:
+    """One optimizer over one tape."""
+
+    optimizer: LearnedOptimizer
+    tape: Tape
+    lags: int
+    notes: list[str]
+
+    def __post_init__(self) -> None:
+        last, first = self.tape.steps - 1, self.lags - 1
+        spread = torch.linspace(max(first, last - self.lags // 2), last, PROBES)
+        self.probes = sorted({round(float(t)) for t in spread})
+        self.scale = self.tape.gradients.std(correction=0)
+
+    def curves(self) -> Iterator[PerceptionCurve]:
+        rule = paths.rule_of(self.optimizer)
+        yield self.of_gradient(rule)
+        if isinstance(self.optimizer, RecurrentOptimizer):
+            for name in self.optimizer.features:
+                step = paths.through_feature(self.optimizer, name)
+                yield self.by_derivative(name, step, self.state(), self.deviation(self.optimizer, name))
+        if rule is not None:
+            for name in paths.memories(rule):
+                state = paths.fresh_memory(rule, self.tape.weights[0], self.tape.steps)
+                yield self.by_derivative(name, paths.through_memory(rule, name), state, self.scale)
+
+    def state(self) -> State:
+        return self.tape.begin(self.optimizer)
+
+    def of_gradient(self, rule: Rule | None) -> PerceptionCurve:
+        """By derivatives; where a rule is flat, inside its sign; where there are none to take, by differences."""
+        try:
+            found = self.by_derivative(paths.GRADIENT, paths.through_gradient(self.optimizer), self.state(), self.scale)
+        except RuntimeError:  # of torch: an operation without a derivative
+            return self.by_difference()
+        if any(s > 0 for s in found.sensitivity):
+            return found
+        bare = paths.inside_sign(rule) if rule is not None else None
+        if bare is None:
+            if math.isnan(found.sensitivity[0]):
+                self.notes.append("not finite over these gradients: it has no field")
+            else:
+                other = self.by_difference()
+                return other if any(s > 0 for s in other.sensitivity) else found
+            return found
+        self.notes.append("flat but at jumps of its sign: the field is that of what the sign is taken of")
+        inner = SymbolicOptimizer(bare)
+        step = paths.through_gradient(inner)
+        return self.by_derivative(paths.INSIDE_SIGN, step, self.tape.begin(inner), self.scale)
+
+    def by_derivative(self, name: str, step: Step, state: State, scale: Tensor) -> PerceptionCurve:
+        found = by_derivatives(step, state, self.tape, self.lags, self.probes)
+        return _curve(name, found, float(scale), DERIVATIVE)
+
+    def by_difference(self) -> PerceptionCurve:
+        random = getattr(self.optimizer, "random", False)
+        if random:
+            self.notes.append(f"draws random numbers: the same ones in all runs, mean of {_DRAWS}")
+        size = (_SMALL * self.scale).expand(self.tape.gradients.shape[1])
+        runs = [self.differences(size, draw) for draw in range(_DRAWS if random else 1)]
+        return _curve(paths.GRADIENT, torch.stack(runs).abs().mean(0), float(self.scale), PERTURBATION)
+
+    def differences(self, size: Tensor, draw: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw)
+            return by_perturbations(self.run, self.tape, self.lags, self.probes, size)
+
+    def run(self, tape: Tape) -> list[Tensor]:
+        """Updates of each step."""
+        update, state = self.optimizer.bind(), tape.begin(self.optimizer)
+        found = []
+        for g, w in zip(tape.gradients, tape.weights, strict=True):
+            moved, state = update(g, w, state)
+            found.append(moved)
+        return found
+
+    @torch.no_grad()
+    def deviation(self, network: RecurrentOptimizer, feature: str) -> Tensor:
+        """Of a feature's values over the tape."""
+        seen: list[Tensor] = []
+
+        def look(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+            seen.append(columns[feature].to(torch.float64).expand_as(self.tape.gradients[0]))
+            return columns
+
+        update, state = network.bind_on(look), self.state()
+        for g, w in zip(self.tape.gradients, self.tape.weights, strict=True):
+            state = update(g, w, state)[1]
+        return torch.stack(seen).std(correction=0)
+
+
+def _curve(name: str, found: Tensor, scale: float, by: str) -> PerceptionCurve:
+    """From du_t/dx_{t-k}, [P, K, C]; coordinates that are not finite somewhere are left out."""
+    whole = torch.isfinite(found).all(1, keepdim=True)
+    counted = whole.sum((0, 2)).clamp(min=1)
+    s = scale * torch.where(whole, found.abs(), 0.0).sum((0, 2)) / counted
+    if not bool(whole.any()):
+        s = torch.full_like(s, torch.nan)
+    tpf, tail = field_of(s.tolist())
+    return PerceptionCurve(name, tuple(s.tolist()), tpf, tail, by)
+
+
+def field_of(s: Sequence[float]) -> tuple[float, float]:
+    """TPF of s_0, s_1, ..., in steps, and the share of its numerator that lies past the last one.
+
+    The end is carried on as the geometric series through the means of the last two eighths: of a sum of decaying
+    exponentials the slowest is what is left by then.
+    """
+    most, count = max(s), len(s)
+    if not most > 0:
+        return math.nan, 0.0
+    zeroth, first = sum(s), sum((k + 1) * value for k, value in enumerate(s))
+    width = max(count // 8, 1)
+    earlier, later = (sum(s[count - j * width : count - (j - 1) * width]) / width for j in (2, 1))
+    if later <= _GONE * most:
+        return first / zeroth, 0.0
+    if later >= earlier:
+        return math.inf, 1.0
+    ratio = (later / earlier) ** (1 / width)
+    # later is the mean of the last eighth; its last term times (ratio + ratio^2 + ...) is what follows
+    end = later * width * (1 - ratio) / (1 - ratio**width) * ratio ** (width - 1)
+    rest = end * ratio / (1 - ratio)
+    weighted = rest * (count + 1 / (1 - ratio))
+    return (first + weighted) / (zeroth + rest), weighted / (first + weighted)
