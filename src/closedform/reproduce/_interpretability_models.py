@@ -87,8 +87,6 @@ class Training:
 
 def trained(model: Model, training: Training, seed: int, out: Path | None) -> MetaTrainResult:
     """A network of a seed, meta-trained; from its files, as far as they go."""
-    optimizer = learned_optimizers.get(
-        model.network, generator=torch.Generator().manual_seed(seed), clock=CLOCK
-    )
+    optimizer = learned_optimizers.get(model.network, generator=torch.Generator().manual_seed(seed), clock=CLOCK)
     config, estimator = training.of(model, seed)
     return meta_train(optimizer, [training.task], estimator=estimator, config=config, out=out, resume=out is not None)
