@@ -5,6 +5,7 @@ Every stage leaves its file in the network's folder, and is read from there if i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from closedform._files import read_json, write_json
-from closedform.analysis import perception
+from closedform.analysis import PerceptionCurve, perception
 from closedform.distillation import HallOfFame, Selection, distill, select_closed_loop
 from closedform.errors import DivergenceError
 from closedform.evaluation import EvaluationOptions, evaluate
@@ -20,13 +21,15 @@ from closedform.learned_optimizers import LearnedOptimizer
 from closedform.reproduce._faithful import TIME
 from closedform.reproduce._interpretability_models import MODELS, trained
 from closedform.reproduce._interpretability_plan import Plan
-from closedform.rules import save_rule
+from closedform.rules import Rule, save_rule
 from closedform.trajectories import Trajectories, record
 
 GRADIENT = "gradient"
 """The raw gradient among the inputs of a perception field."""
 TOLERANCE = 0.01
 """R^2 that the equation of MC may lack of the best one's (paper, ours)."""
+NEAR = 20
+"""Steps that the paper's equations look back."""
 NUMERICAL, DISTILLED = "numerical", "distilled"
 Kept = TypeVar("Kept")
 
@@ -36,12 +39,14 @@ class Field:
     """The perception field of one input.
 
     Attributes:
-        tpf: In steps.
-        tail: Share of it that lies past the last lag, by extrapolation.
+        tpf: In steps; None if it is infinite, or the update does not depend on the input.
+        tail: Share of its numerator that lies past the last lag, by extrapolation; 1 if it is infinite.
+        near: The same of the last ``NEAR`` steps alone, as if nothing lay before them; None if there is no dependence.
     """
 
     tpf: float | None
-    tail: float | None
+    tail: float
+    near: float | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,14 @@ def _hall(recording: Trajectories, plan: Plan, seed: int, folder: Path | None) -
 
 def _fields(optimizer: LearnedOptimizer, recording: Trajectories, plan: Plan, seed: int) -> dict[str, Field]:
     found = perception(optimizer, recording, lags=plan.lags, seed=seed)
-    return {curve.input: Field(curve.tpf, curve.tail) for curve in found.curves}
+    return {curve.input: _field(curve) for curve in found.curves}
+
+
+def _field(curve: PerceptionCurve) -> Field:
+    near = curve.sensitivity[:NEAR]
+    weighted, total = sum((lag + 1) * value for lag, value in enumerate(near)), sum(near)
+    known = math.isfinite(curve.tpf)
+    return Field(curve.tpf if known else None, curve.tail, weighted / total if total > 0 else None)
 
 
 def _choice(hall: HallOfFame, plan: Plan, folder: Path | None) -> Selection | None:
@@ -161,7 +173,9 @@ def _losses(
     optimizer: LearnedOptimizer, choice: Selection | None, plan: Plan, folder: Path | None
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Minibatch training losses at the end, of the network and of its rule, from the same starts."""
-    entrants = {NUMERICAL: optimizer, **({DISTILLED: choice.rule} if choice else {})}
+    entrants: dict[str, LearnedOptimizer | Rule] = {NUMERICAL: optimizer}
+    if choice is not None:
+        entrants[DISTILLED] = choice.rule
     evaluation = evaluate(
         entrants,
         [plan.evaluated],

@@ -30,7 +30,7 @@ class Plan:
         distillation: How it is distilled; its seed is set later.
         evaluated: Where the losses are taken, with the length of their episodes.
         seeds, loss_seeds: Networks of each model, and episodes of each of them.
-        lags: Steps that the perception field looks back.
+        lags: Steps that the perception field looks back; past them it is carried on.
         candidates, trials: Equations that are tried for the choice of a rule, and episodes of each.
     """
 
@@ -41,7 +41,7 @@ class Plan:
     evaluated: Task
     seeds: int
     loss_seeds: int = 4
-    lags: int = 256
+    lags: int = 128
     candidates: int = 4
     trials: int = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from closedform._files import finite
 from closedform.reproduce._base import markdown_table
-from closedform.reproduce._interpretability_measures import GRADIENT, Measured
+from closedform.reproduce._interpretability_measures import GRADIENT, NEAR, Measured
 from closedform.reproduce._interpretability_models import MODELS
 from closedform.reproduce._interpretability_plan import Plan
 from closedform.reproduce._interpretability_statements import Statement, statements
@@ -19,12 +20,23 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADER = (
-    *("model", "TPF by feature", "paper", "of the gradient", "MC", "paper", "state cost"),
+    *("model", "TPF by feature", f"last {NEAR} steps", "paper", "of the gradient", "MC", "paper", "state cost"),
     *("numerical", "paper", "distilled", "paper"),
 )
 STATEMENT_HEADER = ("finding", "said to be larger", "ratio", "95 % interval", "seeds", "paper's ratio", "verdict")
 NETWORK_HEADER = (
-    *("model", "seed", "validation: before, best", "TPF by feature", "tail", "MC", "its R²", "best R²", "its equation"),
+    *(
+        "model",
+        "seed",
+        "validation: before, best",
+        "TPF by feature",
+        "tail",
+        f"last {NEAR} steps",
+        "MC",
+        "its R²",
+        "best R²",
+        "its equation",
+    ),
     "s",
 )
 
@@ -61,17 +73,16 @@ class InterpretabilityResult:
         return [network for network in self.networks if network.model == name]
 
     def table(self) -> Table:
-        """For printing with rich: the table, then the statements."""
+        """For printing with rich: the table, and under it the statements."""
         from rich.table import Table
 
-        table = Table(*HEADER)
-        for row in self._rows():
-            table.add_row(*row)
-        table.add_section()
-        for said in self.statements:
-            text = f"{said.larger} > {said.smaller}"
-            table.add_row(text, said.verdict, _number(said.paper), said.quantity, _number(said.mean), "", _bounds(said))
-        return table
+        both = Table.grid()
+        for header, rows in ((HEADER, self._rows()), (STATEMENT_HEADER, _statement_rows(self.statements))):
+            part = Table(*header)
+            for row in rows:
+                part.add_row(*row)
+            both.add_row(part)
+        return both
 
     def to_markdown(self) -> str:
         """A document with how it was measured."""
@@ -90,20 +101,26 @@ class InterpretabilityResult:
 def _row(name: str, networks: Sequence[Measured]) -> list[str]:
     """A model's medians over its networks, each beside the paper's number."""
     told, inputs = MODELS[name], [key for key in networks[0].fields if key != GRADIENT]
-    tpf = ", ".join(f"{key} {_number(_median([one.fields[key].tpf for one in networks]))}" for key in inputs)
+    tpf = ", ".join(f"{key} {_median([_steps(one, key) for one in networks])}" for key in inputs)
+    near = ", ".join(_median([one.fields[key].near or 0.0 for one in networks]) for key in inputs)
     mc, cost = (statistics.median([getattr(one, key) for one in networks]) for key in ("mc", "mc_state_cost"))
     return [
-        *(name, tpf, ", ".join(f"{value:g}" for value in told.tpf)),
-        _number(_median([one.fields[GRADIENT].tpf for one in networks])),
+        *(name, tpf, near, ", ".join(f"{value:g}" for value in told.tpf)),
+        _median([_steps(one, GRADIENT) for one in networks]),
         *(f"{mc:g}", f"{told.mc:g}", f"{cost:g}"),
         *(_losses([one.numerical for one in networks]), _deviation(told.numerical)),
         *(_losses([one.distilled for one in networks]), _deviation(told.distilled)),
     ]
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if len(known) == len(values) else None
+def _steps(one: Measured, key: str) -> float:
+    """A network's perception field; infinite if its past never fades, 0 if nothing depends on the input."""
+    field = one.fields[key]
+    return field.tpf if field.tpf is not None else math.inf if field.tail >= 1 else 0.0
+
+
+def _median(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.3g}"
 
 
 def _losses(values: Sequence[Sequence[float | None]]) -> str:
@@ -114,7 +131,7 @@ def _losses(values: Sequence[Sequence[float | None]]) -> str:
     told = f" ({lost} of {sum(map(len, values))} diverged)" if lost else ""
     if not means:
         return f"none{told}"
-    return _deviation((statistics.fmean(means), statistics.pstdev(means) if len(means) > 1 else 0.0)) + told
+    return _deviation((statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0)) + told
 
 
 def _deviation(pair: tuple[float, float]) -> str:
@@ -144,8 +161,9 @@ def _network_row(one: Measured) -> list[str]:
     inputs = [key for key in one.fields if key != GRADIENT]
     return [
         *(one.model, str(one.seed), f"{_number(one.first_validation)}, {_number(one.validation)}"),
-        ", ".join(_number(one.fields[key].tpf) for key in inputs),
-        _number(max((one.fields[key].tail or 0.0 for key in inputs), default=None)),
+        ", ".join(f"{_steps(one, key):.3g}" for key in inputs),
+        f"{max(one.fields[key].tail for key in inputs):.2f}",
+        ", ".join(f"{one.fields[key].near or 0.0:.3g}" for key in inputs),
         *(str(one.mc), f"{one.mc_r2:.3f}", f"{one.best_r2:.3f}", f"`{one.mc_equation}`", f"{sum(one.seconds):.0f}"),
     ]
 
@@ -166,15 +184,18 @@ def _page(result: InterpretabilityResult) -> str:
 
 {result.seeds} networks of each model, meta-trained here: {config["steps"]} meta-steps of {config["batch"]} windows of
 {training["unroll"]} steps on {training["task"]} ({training["optimizee"]}), episodes of {training["horizon"]} steps.
-With CL episodes of {grow} steps come first; with IL an Adam of learning rate {training["teacher_lr"]:g} teaches, whose share
-falls from all to nothing. All else is the same, and none is told how far an episode is. TPF: over {lags} lags of an
-episode of the network itself, past them carried on as a geometric series; medians. MC: nodes of the smallest equation
-within 0.01 of the best held-out R², of a search of {plan["distillation"]["time_limit"]:g} seconds and at most
-{plan["distillation"]["max_complexity"]} nodes; state cost: its buffers a parameter. Losses: mean minibatch training
-loss of the last 20 of {plan["evaluated"]["horizon"]} steps on the evaluation's half of the data of the same task, over
-{plan["loss_seeds"]} starts; mean over networks ± their standard deviation. "distilled": the rule that trains best of
-the {plan["candidates"]} most faithful. The paper's MLP, its training and its search are others: compare orders and
-signs, not sizes.
+With CL episodes of {grow} steps come first; with IL an Adam of learning rate {training["teacher_lr"]:g} teaches, its
+share falling from all to nothing. All else is the same, and none is told how far an episode is.
+
+TPF: over {lags} lags of an episode of the network itself, past them carried on as a geometric series; medians over the
+networks. "last {NEAR} steps": the same as if nothing lay before them, since the paper's equations look back {NEAR}. MC:
+nodes of the smallest equation within 0.01 of the best held-out R², of a search of
+{plan["distillation"]["time_limit"]:g} seconds and at most {plan["distillation"]["max_complexity"]} nodes; state cost:
+its buffers a parameter. A much slower machine finds less. Losses: mean minibatch training loss of the last 20 of
+{plan["evaluated"]["horizon"]} steps on {plan["evaluated"]["task"]} as in training, on data that nothing was trained on,
+over {plan["loss_seeds"]} starts; mean over networks ± standard deviation of the networks' means. "distilled": the rule
+that trains best of the {plan["candidates"]} most faithful and the shortest. The paper's optimizee is larger, and its
+training and search are others: compare orders and signs, not sizes.
 
 {markdown_table(HEADER, result._rows())}
 {none}

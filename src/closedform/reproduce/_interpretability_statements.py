@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from closedform.reproduce._interpretability_measures import GRADIENT, Measured
+from closedform.reproduce._interpretability_measures import GRADIENT, NEAR, Measured
 from closedform.reproduce._interpretability_models import MODELS, Model
 
 CONFIDENCE = 0.95
@@ -60,14 +60,22 @@ class Statement:
 class _Quantity:
     name: str
     ours: Callable[[Measured, Measured], float | None]
-    paper: Callable[[Model], float] | None
+    paper: Callable[[Model, Model], float | None]
 
 
 def _features(one: Measured, other: Measured) -> float | None:
     """Geometric mean of the perception fields of the inputs that both have; of its own, where they share none."""
+    return _geometric([one.fields[name].tpf for name in _inputs(one, other)])
+
+
+def _near(one: Measured, other: Measured) -> float | None:
+    """The same of the last steps alone."""
+    return _geometric([one.fields[name].near for name in _inputs(one, other)])
+
+
+def _inputs(one: Measured, other: Measured) -> list[str]:
     own = [name for name in one.fields if name != GRADIENT]
-    found = [one.fields[name].tpf for name in own if name in other.fields] or [one.fields[name].tpf for name in own]
-    return _geometric(found)
+    return [name for name in own if name in other.fields] or own
 
 
 def _gradient(one: Measured, _: Measured) -> float | None:
@@ -83,18 +91,28 @@ def _geometric(values: Sequence[float | None]) -> float | None:
     return statistics.geometric_mean(known) if known and len(known) == len(values) else None
 
 
-FEATURES = _Quantity("TPF of the features", _features, None)
-RAW = _Quantity("TPF of the gradient", _gradient, None)
-COMPLEXITY = _Quantity("MC", _mc, lambda model: model.mc)
+def _paper_field(larger: Model, smaller: Model) -> float:
+    """The ratio in the paper's table, of the features that both have: those come first."""
+    alike = (larger.network == "dm") == (smaller.network == "dm")
+    shared = min(len(larger.tpf), len(smaller.tpf)) if alike else None
+    return statistics.geometric_mean(larger.tpf[:shared]) / statistics.geometric_mean(smaller.tpf[:shared])
+
+
+FEATURES = _Quantity("TPF of the features", _features, _paper_field)
+CLOSE = _Quantity(f"TPF of the features, last {NEAR} steps", _near, _paper_field)
+RAW = _Quantity("TPF of the gradient", _gradient, lambda larger, smaller: None)
+COMPLEXITY = _Quantity("MC", _mc, lambda larger, smaller: larger.mc / smaller.mc)
+FIELDS = (FEATURES, CLOSE, RAW)
 SHRINKS = "the perception field shrinks with more or better features"
 LENGTHEN = "curriculum and imitation lengthen it"
 SIMPLER = "mappings are simpler from better inputs"
 HARDER = "curriculum and imitation make mappings more complex"
 CLAIMS: tuple[tuple[str, str, str, tuple[_Quantity, ...]], ...] = (
-    (SHRINKS, "DM", "RP", (FEATURES, RAW)),
-    (SHRINKS, "RP_s", "RP_si", (FEATURES, RAW)),
-    (LENGTHEN, "DM+CL+IL", "DM", (FEATURES, RAW)),
-    (LENGTHEN, "RP+CL+IL", "RP", (FEATURES, RAW)),
+    (SHRINKS, "DM", "RP", FIELDS),
+    (SHRINKS, "RP", "RP_si", FIELDS),
+    (SHRINKS, "RP_s", "RP_si", FIELDS),
+    (LENGTHEN, "DM+CL+IL", "DM", FIELDS),
+    (LENGTHEN, "RP+CL+IL", "RP", FIELDS),
     (SIMPLER, "DM", "RP", (COMPLEXITY,)),
     (SIMPLER, "RP", "RP_s", (COMPLEXITY,)),
     (SIMPLER, "RP_s", "RP_si", (COMPLEXITY,)),
@@ -123,26 +141,19 @@ def _tested(
     pairs = [(larger[1][seed], smaller[1][seed]) for seed in sorted(larger[1].keys() & smaller[1].keys())]
     ratios = tuple(_ratio(quantity.ours(one, other), quantity.ours(other, one)) for one, other in pairs)
     return Statement(
-        finding, quantity.name, larger[0], smaller[0], _paper(quantity, larger[0], smaller[0]), ratios, *spread(ratios)
+        finding,
+        quantity.name,
+        larger[0],
+        smaller[0],
+        quantity.paper(MODELS[larger[0]], MODELS[smaller[0]]),
+        ratios,
+        *spread(ratios),
     )
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
     known = all(value is not None and math.isfinite(value) and value > 0 for value in (one, other))
     return one / other if known and one is not None and other is not None else None
-
-
-def _paper(quantity: _Quantity, larger: str, smaller: str) -> float | None:
-    """The ratio in the paper's table; its perception fields are those of features, in order."""
-    one, other = MODELS[larger], MODELS[smaller]
-    if quantity.paper is not None:
-        return quantity.paper(one) / quantity.paper(other)
-    if quantity is RAW:
-        return None
-    shared = min(len(one.tpf), len(other.tpf))
-    own = one.network == other.network or "dm" not in (one.network, other.network)
-    first, second = (one.tpf[:shared], other.tpf[:shared]) if own else (one.tpf, other.tpf)
-    return statistics.geometric_mean(first) / statistics.geometric_mean(second)
 
 
 def spread(ratios: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
