@@ -40,7 +40,7 @@ def network(name: str, seed: int, field: float | None, mc: int) -> Measured:
         distilled=(0.25, None),
         rule="-m_tilde",
         rule_r2=0.95,
-        seconds=(1.0, 2.0),
+        seconds=(1.0, 1.5, 0.5),
     )
 
 

@@ -62,7 +62,7 @@ class Measured:
         best_r2: That best.
         numerical, distilled: Losses at the end, a seed each; None where it diverged.
         rule, rule_r2: The equation that trained for ``distilled``; None: none of those tried trains.
-        seconds: Of meta-training and of the rest.
+        seconds: Of meta-training, of the distillation, and of what follows.
     """
 
     model: str
@@ -80,7 +80,7 @@ class Measured:
     distilled: tuple[float | None, ...]
     rule: str | None
     rule_r2: float | None
-    seconds: tuple[float, float]
+    seconds: tuple[float, float, float]
 
 
 def measured(name: str, seed: int, plan: Plan, folder: Path | None) -> Measured:
@@ -89,9 +89,9 @@ def measured(name: str, seed: int, plan: Plan, folder: Path | None) -> Measured:
     if path is not None and path.exists():
         return _read(read_json(path, what="measurements of a network"))
     result = trained(MODELS[name], plan.training, seed, folder / "training" if folder is not None else None)
-    begin = time.monotonic()
     recording = _recording(result.optimizer, plan, seed, folder)
     hall = _hall(recording, plan, seed, folder)
+    begin = time.monotonic()
     entry = hall.choose(tolerance=TOLERANCE)
     choice = _choice(hall, plan, folder)
     numerical, distilled = _losses(result.optimizer, choice, plan, folder)
@@ -111,7 +111,7 @@ def measured(name: str, seed: int, plan: Plan, folder: Path | None) -> Measured:
         distilled=distilled,
         rule=choice.entry.equation if choice else None,
         rule_r2=choice.entry.r2 if choice else None,
-        seconds=(result.seconds, time.monotonic() - begin),
+        seconds=(result.seconds, float(hall.provenance["seconds"]), time.monotonic() - begin),
     )
     if path is not None:
         write_json(path, asdict(found))
@@ -159,9 +159,10 @@ def _field(curve: PerceptionCurve) -> Field:
 
 
 def _choice(hall: HallOfFame, plan: Plan, folder: Path | None) -> Selection | None:
-    """The rule that trains best where the network learned; None if none does."""
+    """The rule that trains best where the network learned, for as long as losses are taken; None if none does."""
+    length = plan.evaluated.horizon
     try:
-        choice = select_closed_loop(hall, [plan.training.task], top=plan.candidates, seeds=plan.trials)
+        choice = select_closed_loop(hall, [plan.training.task], top=plan.candidates, seeds=plan.trials, length=length)
     except DivergenceError:
         return None
     if folder is not None:
