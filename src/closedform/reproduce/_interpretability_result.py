@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,9 @@ NETWORK_HEADER = (
     ),
     "s",
 )
+
+WIDTH = 120
+"""Of the document's lines."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class InterpretabilityResult:
 
     def to_markdown(self) -> str:
         """A document with how it was measured."""
-        return _page(self)
+        return _wrapped(_page(self))
 
     def to_json(self) -> str:
         """The numbers, for machines; what is not finite is null."""
@@ -168,6 +172,15 @@ def _network_row(one: Measured) -> list[str]:
     ]
 
 
+def _wrapped(page: str) -> str:
+    """A page with its paragraphs broken into lines anew; headings and tables as they are."""
+    parts = page.strip().split("\n\n")
+    whole = [
+        part if part.startswith(("#", "|")) else textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in parts
+    ]
+    return "\n\n".join(whole) + "\n"
+
+
 def _page(result: InterpretabilityResult) -> str:
     plan, training = result.plan, result.plan["training"]
     config, lags = training["config"], plan["lags"]
@@ -180,7 +193,7 @@ def _page(result: InterpretabilityResult) -> str:
     grow = ", ".join(map(str, training["curriculum"]))
     return f"""# How far learned optimizers look back, and how complex they are
 
-`closedform reproduce interpretability`; {result.measured}; {result.seconds / 60:.1f} minutes on one core.
+`closedform reproduce interpretability`; {result.measured}; {result.seconds / 60:.1f} minutes of work on one core.
 
 {result.seeds} networks of each model, meta-trained here: {config["steps"]} meta-steps of {config["batch"]} windows of
 {training["unroll"]} steps on {training["task"]} ({training["optimizee"]}), episodes of {training["horizon"]} steps.
@@ -194,7 +207,8 @@ nodes of the smallest equation within 0.01 of the best held-out R², of a search
 its buffers a parameter. A much slower machine finds less. Losses: mean minibatch training loss of the last 20 of
 {plan["evaluated"]["horizon"]} steps on {plan["evaluated"]["task"]} as in training, on data that nothing was trained on,
 over {plan["loss_seeds"]} starts; mean over networks ± standard deviation of the networks' means. "distilled": the rule
-that trains best of the {plan["candidates"]} most faithful and the shortest. The paper's optimizee is larger, and its
+that trains best of the {plan["candidates"]} most faithful and the one that describes the recording in fewest bits.
+The paper's optimizee is larger, and its
 training and search are others: compare orders and signs, not sizes. In particular, the units of a network here start
 with memories from 1 to 600 steps, and so short a training leaves much of that: fields over the whole past are long.
 
