@@ -7,6 +7,9 @@ a function to call with its progress, and returns a `Reproduction`.
 from collections.abc import Callable
 
 from closedform.reproduce._base import Reproduction
+from closedform.reproduce._interpretability import interpretability
+from closedform.reproduce._interpretability_result import InterpretabilityResult
+from closedform.reproduce._interpretability_statements import Statement
 from closedform.reproduce._numerical import NumericalResult, NumericalRow, numerical
 from closedform.reproduce._r2 import r2
 from closedform.reproduce._r2_result import LossRow, R2Result, R2Row
@@ -18,6 +21,7 @@ from closedform.reproduce._unseen_numbers import HorizonRow, UnseenRow
 from closedform.reproduce._unseen_result import UnseenResult
 
 REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {
+    "interpretability": interpretability,
     "numerical": numerical,
     "r2": r2,
     "sanity": sanity,
@@ -28,6 +32,7 @@ __all__ = [
     "REPRODUCTIONS",
     "TARGETS",
     "HorizonRow",
+    "InterpretabilityResult",
     "LossRow",
     "NumericalResult",
     "NumericalRow",
@@ -36,9 +41,11 @@ __all__ = [
     "Reproduction",
     "SanityResult",
     "SanityRow",
+    "Statement",
     "Target",
     "UnseenResult",
     "UnseenRow",
+    "interpretability",
     "numerical",
     "r2",
     "replayed",
