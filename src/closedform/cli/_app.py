@@ -29,14 +29,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("_reproduce", "Print one of the paper's tables beside ours."),
     "explain": (
         "_rules",
-        "Explain a rule: equation, complexity, state cost, LaTeX, certificates, and how it answers to gradients.",
+        "Explain an optimizer: equation, price, certificates, how far back it looks, and how it answers to gradients.",
     ),
     "compare": (
         "_compare",
-        "Put optimizers side by side on one page: equations, memories, answers, a map.",
+        "Put optimizers side by side on one page: equations, memories, answers, certificates, and a map.",
     ),
-    "watch": ("_watch", "See a rule at work: what each term of its equation contributes, step by step."),
-    "identify": ("_identify", "Say which known optimizer a recording is of, or nearest to."),
+    "watch": ("_watch", "See a rule at work: what each term of its equation contributes to the update."),
+    "identify": ("_identify", "Say which known optimizer a recording is of, or which it is nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),
     "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),

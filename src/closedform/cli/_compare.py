@@ -28,7 +28,7 @@ def compare_optimizers(
     data_dir: DataDir = None,
     json: JsonFlag = False,
 ) -> None:
-    """Put optimizers side by side: equations, price, memories, answers, certificates, and a map of them."""
+    """Put optimizers side by side on one page: equations, memories, answers, certificates, and a map."""
     chosen = tasks.get(task, data_dir=data_dir)
     with bar("comparing") as progress:
         found = compare(optimizers, chosen, seed=seed, progress=progress)

@@ -23,7 +23,7 @@ def identify(
     seed: Seed = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Say which known optimizer a recording is of, its constants refitted, or which it is nearest to."""
+    """Say which known optimizer a recording is of, or which it is nearest to."""
     found = nearest(load_trajectories(recording), rule, seed=seed)
     show(found.to_dict(), json, lambda: _print(found))
 

@@ -27,7 +27,7 @@ def watch_rule(
     data_dir: DataDir = None,
     json: JsonFlag = False,
 ) -> None:
-    """See a rule at work: what each term of its equation contributes to the update, by tensor and by step."""
+    """See a rule at work: what each term of its equation contributes to the update."""
     chosen, loaded = tasks.get(task, data_dir=data_dir), load_rule(rule)
     with bar("watching") as progress:
         seen = watch(loaded, chosen, steps=steps, seed=seed, progress=progress)
