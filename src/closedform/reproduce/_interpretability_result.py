@@ -209,8 +209,8 @@ its buffers a parameter. A much slower machine finds less. Losses: mean minibatc
 over {plan["loss_seeds"]} starts; mean over networks ± standard deviation of the networks' means. "distilled": the rule
 that trains best of the {plan["candidates"]} most faithful and the one that describes the recording in fewest bits.
 The paper's optimizee is larger, and its
-training and search are others: compare orders and signs, not sizes. In particular, the units of a network here start
-with memories from 1 to 600 steps, and so short a training leaves much of that: fields over the whole past are long.
+training and search are others: compare orders and signs, not sizes. The units of a network here start with
+memories from 1 to 600 steps, which may be why fields over the whole past are as long as they are.
 
 {markdown_table(HEADER, result._rows())}
 {none}
@@ -219,7 +219,9 @@ with memories from 1 to 600 steps, and so short a training leaves much of that: 
 Networks of one seed start alike where they can, and see the same episodes. Of their ratios: geometric mean, its
 Student interval over {result.seeds} seeds, and how many are above 1. A statement holds if the whole interval is above
 1, it does not if it is below, otherwise it is undecided: {holds}. "TPF of the features" is the geometric mean over the
-inputs that both read, or over each one's own where they share none.
+inputs that both read, or over each one's own where they share none. Nothing is
+corrected for the number of statements: with no difference anywhere, one in forty would hold by chance. The field of the
+last {NEAR} steps was added to the table after fields over the whole past had been seen to be mostly extrapolated.
 
 {markdown_table(STATEMENT_HEADER, _statement_rows(result.statements))}
 
