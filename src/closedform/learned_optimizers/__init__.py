@@ -16,6 +16,7 @@ import torch
 from closedform._names import lookup
 from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
+from closedform.learned_optimizers._black_box import BlackBox, black_box, is_dotted
 from closedform.learned_optimizers._celo import SEEN as CELO_SEEN
 from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constant_roles import Role, constant_roles, lift_literals
@@ -89,7 +90,8 @@ def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
 
     Args:
         source: The path of a network's file (``.safetensors``), a name in ``LEARNED_OPTIMIZERS`` or ``PRETRAINED``,
-            or anything that ``load_rule`` takes.
+            ``module:Class`` of a `torch.optim.Optimizer` that can be imported, with its defaults, or anything that
+            ``load_rule`` takes.
 
     Raises:
         CheckpointError, RuleError: the file is missing, damaged or malformed.
@@ -98,6 +100,8 @@ def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
     """
     if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
         return load_learned_optimizer(source)
+    if isinstance(source, str) and is_dotted(source):
+        return black_box(source)
     if isinstance(source, str) and not source.startswith("hub:") and not _is_path(source):
         lookup("rule or network", source, dict.fromkeys((*library_names(), *LEARNED_OPTIMIZERS, *PRETRAINED)))
     return load_rule(source)
@@ -145,6 +149,7 @@ __all__ = [
     "LEARNED_OPTIMIZERS",
     "MLP",
     "PRETRAINED",
+    "BlackBox",
     "Celo",
     "LearnedOptimizer",
     "RNNprop",
@@ -156,6 +161,7 @@ __all__ = [
     "State",
     "SymbolicOptimizer",
     "UpdateFunction",
+    "black_box",
     "check_weights",
     "constant_roles",
     "fresh_state",

@@ -179,7 +179,10 @@ def mean_response(
     field = _Field(optimizer, Tape(unit * tape.gradients, tape.weights, tape.block), lags, notes)
     try:
         found = by_derivatives(paths.through_gradient(optimizer), field.state(), field.tape, lags, field.probes)
+        none = not bool(found.any())
     except RuntimeError:  # of torch: an operation without a derivative
+        none = True
+    if none and not isinstance(optimizer, (SymbolicOptimizer, RecurrentOptimizer)):
         size = (_SMALL * field.scale).expand(field.tape.gradients.shape[1])
         found = field.differences(size, 0)
     return tuple((-torch.nan_to_num(found.mean((0, 2)))).tolist())
