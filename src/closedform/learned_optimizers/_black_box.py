@@ -21,6 +21,8 @@ from closedform.errors import OptionError, UnknownNameError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
 
 Factory: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+Kind: TypeAlias = Callable[[Any], Any]
+"""The type of what an optimizer keeps."""
 _SIDE, _TRIED = 8, 4
 """Of the parameter that is tried, and steps."""
 _NEAR = 1e-9
@@ -50,7 +52,7 @@ class BlackBox(LearnedOptimizer):
         self.name, self.features = name, ("g",)
         self._factory, self._options = factory, dict(options or {})
         self._live: _Live | None = None
-        self._kinds: dict[str, Callable[[Any], Any]] = {}
+        self._kinds: dict[str, Kind] = {}
         self.coordinatewise, self.random, self.state_cost = True, False, 0
         self._try()
 

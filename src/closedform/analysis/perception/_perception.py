@@ -49,6 +49,8 @@ _SMALL = 1e-4
 """Of the gradient's deviation: what is added to it for a difference."""
 _DRAWS = 4
 """Runs of an optimizer that draws random numbers."""
+_OUTSIDE = 16
+"""Coordinates of an optimizer that can be seen from outside alone."""
 _LEVEL = 0.5
 """Share of the largest sensitivity from which a level that stays is said to never fade."""
 _UNSETTLED = 5
@@ -153,6 +155,8 @@ def perception(
     check_count("coordinates", coordinates, 1, 100_000)
     check_seed("seed", seed)
     learned, tried = _learned(optimizer), lags or FIRST_LAGS
+    if getattr(learned, "opaque", False):  # every lag of every coordinate is a run of its own
+        lags, coordinates = tried, min(coordinates, _OUTSIDE)
     while True:
         tape, notes = _tape(learned, recording, tried, coordinates, seed)
         within = min(tried, max(tape.steps - tape.steps // _UNSETTLED - PROBES, 2))
