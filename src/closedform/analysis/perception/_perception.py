@@ -226,8 +226,8 @@ class _Field:
     made_up: bool = False
 
     def __post_init__(self) -> None:
-        last, first = self.tape.steps - 1, self.lags - 1
-        spread = torch.linspace(max(first, last - self.lags // 2), last, PROBES)
+        last, first = self.tape.steps - 1, self.lags - 1 + self.tape.steps // _UNSETTLED
+        spread = torch.linspace(min(max(first, last - self.lags // 2), last), last, PROBES)
         self.probes = sorted({round(float(t)) for t in spread})
         self.scale = self.tape.gradients.std(correction=0)
 
