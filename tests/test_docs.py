@@ -93,7 +93,7 @@ def test_readme_snippets_run(monkeypatch) -> None:
     monkeypatch.setattr(cf, "evaluate", small, raising=False)
     names: dict[str, object] = {}
     blocks = blocks_of("README.md")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102  (our own page)
     assert isinstance(names["rule"], cf.Rule)
