@@ -111,7 +111,7 @@ def seconds(what: Callable[[], Any], runs: int = 3) -> float:
 
 
 def main() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     explain("sgd")  # so that nothing is imported inside a measurement
     ten_thousand = cf.record("adam", "mlp-digits", steps=300, episodes=8, samples=10_000)
     page = len(comparison_html(compare(SIX)).encode())
