@@ -4,8 +4,9 @@ For an input x that an optimizer reads at every step,
 
     s_k = E|du_t/dx_{t-k}| * std(x),        TPF = sum_k (k + 1) s_k / sum_k s_k     steps,
 
-the expectation over steps t and coordinates of a recorded trajectory, derivatives through the optimizer's own state:
-1 for gradient descent, 1/(1 - b) for momentum b (Zheng et al. 2022, section 4.1; the definition is this project's).
+the expectation over steps t and coordinates of a recorded trajectory, std(x) that of each coordinate, derivatives
+through the optimizer's own state: 1 for gradient descent, 1/(1 - b) for momentum b (Zheng et al. 2022, section 4.1; the
+definition is this project's).
 
 Derivatives are exact, by back-propagation from an update to all that was read before it; where there are none to take
 (an optimizer of somebody else's), central differences stand in. A sum that has not ended with the last lag is carried
@@ -51,8 +52,8 @@ _DRAWS = 4
 """Runs of an optimizer that draws random numbers."""
 _OUTSIDE = 16
 """Coordinates of an optimizer that can be seen from outside alone."""
-_LEVEL = 0.5
-"""Share of the largest sensitivity from which a level that stays is said to never fade."""
+_LEVEL = 1e-9
+"""Relative rise up to which the end of a curve is a level, which never fades."""
 _UNSETTLED = 5
 """The first of so many parts of a recording is not looked back into: what a first step does is no habit."""
 _SURE = 0.25
@@ -230,6 +231,7 @@ class _Field:
         spread = torch.linspace(min(max(first, last - self.lags // 2), last), last, PROBES)
         self.probes = sorted({round(float(t)) for t in spread})
         self.scale = self.tape.gradients.std(correction=0)
+        self.scales = self.tape.gradients.std(0, correction=0)[self.tape.watched]
 
     def curves(self) -> Iterator[PerceptionCurve]:
         rule = paths.rule_of(self.optimizer)
@@ -242,7 +244,7 @@ class _Field:
             for name in paths.memories(rule):
                 alone = _Field(self.optimizer, self.even, self.lags, self.notes)
                 state = paths.fresh_memory(rule, self.tape.weights[0], self.tape.steps)
-                yield alone.by_derivative(name, paths.through_memory(rule, name), state, self.scale)
+                yield alone.by_derivative(name, paths.through_memory(rule, name), state, alone.scales)
 
     @property
     def even(self) -> Tape:
@@ -256,7 +258,9 @@ class _Field:
     def of_gradient(self, rule: Rule | None) -> PerceptionCurve:
         """By derivatives; where a rule is flat, inside its sign; where there are none to take, by differences."""
         try:
-            found = self.by_derivative(paths.GRADIENT, paths.through_gradient(self.optimizer), self.state(), self.scale)
+            found = self.by_derivative(
+                paths.GRADIENT, paths.through_gradient(self.optimizer), self.state(), self.scales
+            )
         except RuntimeError:  # of torch: an operation without a derivative
             return self.by_difference()
         if any(s > 0 for s in found.sensitivity):
@@ -272,11 +276,11 @@ class _Field:
         self.notes.append("flat but at jumps of its sign: the field is that of what the sign is taken of")
         inner = SymbolicOptimizer(bare)
         step = paths.through_gradient(inner)
-        return self.by_derivative(paths.INSIDE_SIGN, step, self.tape.begin(inner), self.scale)
+        return self.by_derivative(paths.INSIDE_SIGN, step, self.tape.begin(inner), self.scales)
 
     def by_derivative(self, name: str, step: Step, state: State, scale: Tensor) -> PerceptionCurve:
         found = by_derivatives(step, state, self.tape, self.lags, self.probes)
-        return _curve(name, found, float(scale), DERIVATIVE)
+        return _curve(name, found, scale, DERIVATIVE)
 
     def by_difference(self) -> PerceptionCurve:
         random = getattr(self.optimizer, "random", False)
@@ -284,7 +288,7 @@ class _Field:
             self.notes.append(f"draws random numbers: the same ones in all runs, mean of {_DRAWS}")
         size = (_SMALL * self.scale).expand(self.tape.gradients.shape[1])
         runs = [self.differences(size, draw) for draw in range(_DRAWS if random else 1)]
-        return _curve(paths.GRADIENT, torch.stack(runs).abs().mean(0), float(self.scale), PERTURBATION)
+        return _curve(paths.GRADIENT, torch.stack(runs).abs().mean(0), self.scales, PERTURBATION)
 
     def differences(self, size: Tensor, draw: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
@@ -312,14 +316,14 @@ class _Field:
         update, state = network.bind_on(look), self.state()
         for g, w in zip(self.tape.gradients, self.tape.weights, strict=True):
             state = update(g, w, state)[1]
-        return torch.stack(seen).std(correction=0)
+        return torch.stack(seen).std(0, correction=0)[self.tape.watched]
 
 
-def _curve(name: str, found: Tensor, scale: float, by: str) -> PerceptionCurve:
+def _curve(name: str, found: Tensor, scale: Tensor, by: str) -> PerceptionCurve:
     """From du_t/dx_{t-k}, [P, K, C]; coordinates that are not finite somewhere are left out."""
     whole = torch.isfinite(found).all(1, keepdim=True)
     counted = whole.sum((0, 2)).clamp(min=1)
-    s = scale * torch.where(whole, found.abs(), 0.0).sum((0, 2)) / counted
+    s = (scale * torch.where(whole, found.abs(), 0.0)).sum((0, 2)) / counted
     if not bool(whole.any()):
         s = torch.full_like(s, torch.nan)
     tpf, tail = field_of(s.tolist())
@@ -340,8 +344,8 @@ def field_of(s: Sequence[float]) -> tuple[float, float]:
     earlier, later = (sum(s[count - j * width : count - (j - 1) * width]) / width for j in (2, 1))
     if later <= _GONE * most:
         return first / zeroth, 0.0
-    if later >= earlier:  # no series: a level that stays, or a small one whose end is out of sight
-        return (math.inf if later > _LEVEL * most else first / zeroth), 1.0
+    if later >= earlier:  # no series: a level that stays, or one whose end is out of sight
+        return (math.inf if later <= (1 + _LEVEL) * earlier else first / zeroth), 1.0
     ratio = (later / earlier) ** (1 / width)
     # later is the mean of the last eighth; its last term times (ratio + ratio^2 + ...) is what follows
     end = later * width * (1 - ratio) / (1 - ratio**width) * ratio ** (width - 1)
