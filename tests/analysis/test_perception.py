@@ -8,6 +8,7 @@ import torch
 
 import closedform as cf
 from closedform.analysis import perception
+from closedform.analysis._replay import in_double
 from closedform.analysis.perception import _perception as module
 from closedform.errors import OptionError, UnknownNameError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer
@@ -110,7 +111,7 @@ def test_networks_agree_with_differences(name: str) -> None:
     assert [curve.input for curve in field.curves] == ["gradient", *network.features]
     exact = field.gradient.sensitivity
     tape, _ = module._tape(network, None, 8, 4, 0)
-    double = module._learned(network)
+    double = in_double(network)
     found = module._Field(double, tape, 8, []).by_difference().sensitivity
     assert found == pytest.approx(exact, rel=1e-3, abs=1e-5 * max(exact))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

@@ -102,7 +102,7 @@ def explain(
     check_count("lags", lags)
     check_count("samples", samples)
     check_seed("seed", seed)
-    found = optimizer if isinstance(optimizer, (Rule, LearnedOptimizer)) else load_optimizer(optimizer)
+    found = load_optimizer(optimizer)
     field = perception(found, lags=PERCEIVED, seed=seed)
     drawn = _drawn(found, seed)
     if isinstance(found, LearnedOptimizer):
@@ -171,51 +171,43 @@ class _Probe:
 
     def __init__(self, rule: Rule, samples: int, seed: int) -> None:
         self.program, self.samples, self.seed = rule.program.merged, samples, seed
+        self.w = torch.ones(samples, dtype=torch.float64)
 
-    def start(self) -> tuple[Tensor, Memory]:
-        """Parameters and memory before step 1."""
-        w = torch.ones(self.samples, dtype=torch.float64)
-        return w, initial_memory(self.program, w)
-
-    def step(self, t: int, g: Tensor, w: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def step(self, t: int, g: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """The update [samples] of step t, and the new memory."""
         now = torch.tensor(float(t), dtype=torch.float64)
-        inputs = {"g": g, "w": w, "t": now, **horizon_inputs(now, TOTAL), **shape_inputs(w.shape)}
+        inputs = {"g": g, "w": self.w, "t": now, **horizon_inputs(now, TOTAL), **shape_inputs(self.w.shape)}
         outputs, memory = step(self.program, inputs, memory)
         return outputs["update"].expand(self.samples), memory
 
-    def run(self, steps: int, change: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """Updates [samples] of each step; ``change(t, g)`` may alter the gradients of step t."""
+    def run(self, steps: int, change: Callable[[int, Tensor], Tensor]) -> tuple[list[Tensor], Memory]:
+        """Updates [samples] of each step, and the memory after; ``change(t, g)`` may alter the gradients of step t."""
         generator = torch.Generator().manual_seed(self.seed)
-        w, memory = self.start()
+        memory = initial_memory(self.program, self.w)
         updates = []
         for t in range(1, steps + 1):
             g = change(t, torch.randn(self.samples, generator=generator, dtype=torch.float64))
-            update, memory = self.step(t, g, w, memory)
+            update, memory = self.step(t, g, memory)
             updates.append(update)
-        return updates
+        return updates, memory
 
     def gradient_response(self, points: int = 41, span: float = 4.0) -> Curve:
         """One history, and at its end each present gradient."""
         xs = torch.linspace(-span, span, points, dtype=torch.float64)
-        w, memory = self.start()
-        generator = torch.Generator().manual_seed(self.seed)
-        for t in range(1, WARM_UP):
-            g = torch.randn(self.samples, generator=generator, dtype=torch.float64)
-            memory = self.step(t, g, w, memory)[1]
-        ys = [float(self.step(WARM_UP, torch.full_like(w, float(x)), w, memory)[0].mean()) for x in xs]
+        memory = self.run(WARM_UP - 1, lambda _, g: g)[1]
+        ys = [float(self.step(WARM_UP, torch.full_like(self.w, float(x)), memory)[0].mean()) for x in xs]
         return Curve(*_PRESENT, xs.tolist(), ys)
 
     def impulse_response(self, lags: int, size: float = 1e-3) -> Curve:
-        plain = self.run(WARM_UP + lags, lambda _, g: g)
-        pushed = self.run(WARM_UP + lags, lambda t, g: g + size if t == WARM_UP + 1 else g)
+        plain = self.run(WARM_UP + lags, lambda _, g: g)[0]
+        pushed = self.run(WARM_UP + lags, lambda t, g: g + size if t == WARM_UP + 1 else g)[0]
         change = [float((b - a).abs().mean()) for a, b in zip(plain[WARM_UP:], pushed[WARM_UP:], strict=True)]
         total = sum(change) or 1.0
         return Curve(*_SINCE, [float(k) for k in range(lags)], [c / total for c in change])
 
     def scale_response(self) -> Curve:
         scales = [10.0**power for power in range(-6, 4)]
-        sizes = [float(self.run(WARM_UP, partial(_scaled, scale))[-1].square().mean().sqrt()) for scale in scales]
+        sizes = [float(self.run(WARM_UP, partial(_scaled, scale))[0][-1].square().mean().sqrt()) for scale in scales]
         return Curve("scale of the gradients", "root mean square of the update", scales, sizes)
 
 

@@ -57,9 +57,14 @@ class HallOfFame(Front[Entry]):
     reach = TOLERANCE
 
     @property
+    def simplest(self) -> Entry:
+        """The smallest equation within 0.01 of the best R^2."""
+        return self.choose(tolerance=TOLERANCE)
+
+    @property
     def mapping_complexity(self) -> int:
         """MC: the complexity of the smallest equation within 0.01 of the best R^2 (paper, ours)."""
-        return self.choose(tolerance=TOLERANCE).complexity
+        return self.simplest.complexity
 
     def select(self, **limits: Any) -> Rule:
         """``choose(...).rule``."""

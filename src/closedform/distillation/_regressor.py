@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def _copied(X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarra
 def _table(labels: list[str], X: np.ndarray, y: np.ndarray, group: np.ndarray | None) -> Table:
     target = next(name for name in (TARGET, *(f"{TARGET}{k}" for k in range(len(labels) + 1))) if name not in labels)
     made = Table.from_columns({**dict(zip(labels, X.T, strict=True)), target: y}, target, lags=False)
-    return Table(made.names, made.values, made.target, made.target_name, made.notes, made.source, group=group)
+    return replace(made, group=group)
 
 
 def _constant(value: float) -> EquationHall:

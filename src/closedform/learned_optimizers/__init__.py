@@ -85,8 +85,8 @@ def load_learned_optimizer(source: str | Path) -> LearnedOptimizer:
     return load_symbolic(path) if _is_text(path) else load_network(path, LEARNED_OPTIMIZERS)
 
 
-def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
-    """Load what can be recorded or evaluated: a rule as `Rule`, a network as `LearnedOptimizer`.
+def load_optimizer(source: Rule | LearnedOptimizer | str | Path) -> Rule | LearnedOptimizer:
+    """Load what can be recorded or evaluated: a rule as `Rule`, a network as `LearnedOptimizer`; either stays as it is.
 
     Args:
         source: The path of a network's file (``.safetensors``), a name in ``LEARNED_OPTIMIZERS`` or ``PRETRAINED``,
@@ -98,6 +98,8 @@ def load_optimizer(source: str | Path) -> Rule | LearnedOptimizer:
         UnknownNameError: no rule or network of that name; suggests the nearest.
         OptionError: no weights ship for the network of that name.
     """
+    if isinstance(source, (Rule, LearnedOptimizer)):
+        return source
     if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
         return load_learned_optimizer(source)
     if isinstance(source, str) and is_dotted(source):

@@ -72,6 +72,8 @@ class LearnedOptimizer(nn.Module, ABC):
         coordinatewise: Whether what it does to a coordinate depends on that coordinate alone; the entries of its state
             are then scalars or [..., N]. If not, it depends on the coordinate's own parameter tensor alone.
         needs_total_steps: Whether it must be told the length of the episode, which its state keeps as ``T``.
+        opaque: Whether it is seen from outside alone: its state cannot be held still, and nothing is differentiated.
+        random: Whether its updates draw random numbers.
         source: Where it comes from: authors, year, title.
     """
 
@@ -80,6 +82,8 @@ class LearnedOptimizer(nn.Module, ABC):
     state_cost: int
     coordinatewise: bool = True
     needs_total_steps: bool = False
+    opaque: bool = False
+    random: bool = False
     source: str = "-"
 
     @abstractmethod

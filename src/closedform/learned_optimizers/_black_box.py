@@ -121,7 +121,7 @@ class _Live:
         name: str,
         w: Tensor,
         shapes: list[tuple[int, ...]],
-        kinds: dict[str, Callable[[Any], Any]],
+        kinds: dict[str, Kind],
     ) -> None:
         self.factory, self.name, self.shapes = factory, name, shapes
         self.sizes = [int(torch.Size(shape).numel()) for shape in shapes]
@@ -206,9 +206,9 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}"[:200] if text else type(error).__name__
 
 
-def is_dotted(source: object) -> bool:
+def is_dotted(source: str) -> bool:
     """Whether a name is ``module:Class``."""
-    return isinstance(source, str) and source.count(":") == 1 and not source.startswith("hub:") and "/" not in source
+    return source.count(":") == 1 and not source.startswith("hub:") and "/" not in source
 
 
 def black_box(path: str, **options: Any) -> BlackBox:

@@ -26,8 +26,6 @@ from closedform.trajectories import Trajectories, record
 
 GRADIENT = "gradient"
 """The raw gradient among the inputs of a perception field."""
-TOLERANCE = 0.01
-"""R^2 that the equation of MC may lack of the best one's (paper, ours)."""
 NEAR = 20
 """Steps that the paper's equations look back."""
 NUMERICAL, DISTILLED = "numerical", "distilled"
@@ -92,7 +90,7 @@ def measured(name: str, seed: int, plan: Plan, folder: Path | None) -> Measured:
     recording = _recording(result.optimizer, plan, seed, folder)
     hall = _hall(recording, plan, seed, folder)
     begin = time.monotonic()
-    entry = hall.choose(tolerance=TOLERANCE)
+    entry = hall.simplest
     choice = _choice(hall, plan, folder)
     numerical, distilled = _losses(result.optimizer, choice, plan, folder)
     found = Measured(
@@ -152,10 +150,7 @@ def _fields(optimizer: LearnedOptimizer, recording: Trajectories, plan: Plan, se
 
 
 def _field(curve: PerceptionCurve) -> Field:
-    near = curve.sensitivity[:NEAR]
-    weighted, total = sum((lag + 1) * value for lag, value in enumerate(near)), sum(near)
-    known = math.isfinite(curve.tpf)
-    return Field(curve.tpf if known else None, curve.tail, weighted / total if total > 0 else None)
+    return Field(curve.tpf if math.isfinite(curve.tpf) else None, curve.tail, curve.within(NEAR))
 
 
 def _choice(hall: HallOfFame, plan: Plan, folder: Path | None) -> Selection | None:

@@ -26,21 +26,9 @@ HEADER = (
 )
 STATEMENT_HEADER = ("finding", "said to be larger", "ratio", "95 % interval", "seeds", "paper's ratio", "verdict")
 NETWORK_HEADER = (
-    *(
-        "model",
-        "seed",
-        "validation: before, best",
-        "TPF by feature",
-        "tail",
-        f"last {NEAR} steps",
-        "MC",
-        "its R²",
-        "best R²",
-        "its equation",
-    ),
-    "s",
+    *("model", "seed", "validation: before, best", "TPF by feature", "tail", f"last {NEAR} steps"),
+    *("MC", "its R²", "best R²", "its equation", "s"),
 )
-
 WIDTH = 120
 """Of the document's lines."""
 

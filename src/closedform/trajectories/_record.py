@@ -195,8 +195,7 @@ def _gather(recorder: _Recorder, source: Program) -> Trajectories:
 
 
 def _resolve(optimizer: LearnedOptimizer | Rule | str) -> tuple[LearnedOptimizer, Program | None]:
-    if not isinstance(optimizer, (LearnedOptimizer, Rule)):
-        optimizer = load_optimizer(optimizer)
+    optimizer = load_optimizer(optimizer)
     if isinstance(optimizer, LearnedOptimizer):
         rule = optimizer.rule() if isinstance(optimizer, SymbolicOptimizer) else None
         return optimizer, rule.program.live if rule else None

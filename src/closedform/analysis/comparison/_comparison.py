@@ -14,6 +14,7 @@ from closedform import tasks
 from closedform._options import check_count, check_seed
 from closedform._progress import Progress
 from closedform.analysis._certify import Certificates, certify
+from closedform.analysis._replay import replayed
 from closedform.analysis.comparison._map import Map, distances
 from closedform.analysis.nearest import Nearest, nearest
 from closedform.analysis.perception import Perception, perception
@@ -136,19 +137,15 @@ def compare(
 
 def _labelled(optimizers: Sequence[Entrant] | Mapping[str, Entrant]) -> dict[str, Rule | LearnedOptimizer]:
     if isinstance(optimizers, Mapping):
-        return {name: _loaded(entrant) for name, entrant in optimizers.items()}
+        return {name: load_optimizer(entrant) for name, entrant in optimizers.items()}
     found: dict[str, Rule | LearnedOptimizer] = {}
     for entrant in optimizers:
-        loaded = _loaded(entrant)
+        loaded = load_optimizer(entrant)
         name, number = loaded.name, 2
         while name in found:
             name, number = f"{loaded.name} ({number})", number + 1
         found[name] = loaded
     return found
-
-
-def _loaded(entrant: Entrant) -> Rule | LearnedOptimizer:
-    return entrant if isinstance(entrant, (Rule, LearnedOptimizer)) else load_optimizer(entrant)
 
 
 class _Bench:
@@ -165,21 +162,16 @@ class _Bench:
         self.weights = torch.stack([before.w for before in met])
         self.recording = record(GUIDE, task, _RECORDED, steps=steps_, seed=seed)
 
-    @torch.no_grad()
     def answers(self, optimizer: Rule | LearnedOptimizer) -> Tensor:
         """Updates [T, N] over the common gradients."""
         learned = SymbolicOptimizer(optimizer) if isinstance(optimizer, Rule) else optimizer
         shapes = [*self.problem.flat.shapes.values()]
-        update, state = learned.bind(), fresh_state(learned, self.weights[0], shapes, self.steps)
-        found = []
-        for g, w in zip(self.gradients, self.weights, strict=True):
-            moved, state = update(g, w, state)
-            found.append(moved.to(torch.float64))
-        return torch.stack(found)
+        state = fresh_state(learned, self.weights[0], shapes, self.steps)
+        return replayed(learned.bind(), state, self.gradients, self.weights)[0].to(torch.float64)
 
     def row(self, name: str, optimizer: Rule | LearnedOptimizer, finite: bool) -> ComparisonRow:
         rule = optimizer if isinstance(optimizer, Rule) else None
-        kind = "rule" if rule else "other" if getattr(optimizer, "opaque", False) else "network"
+        kind = "rule" if isinstance(optimizer, Rule) else "other" if optimizer.opaque else "network"
         cost = (rule.complexity if rule else None, optimizer.state_cost)
         certificates = certify(rule) if rule else None
         if not finite:

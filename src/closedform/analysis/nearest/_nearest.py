@@ -21,7 +21,7 @@ from torch import Tensor
 from closedform._options import check_seed
 from closedform.analysis.nearest._refit import Cells, Refit, answers
 from closedform.errors import OptionError
-from closedform.learned_optimizers import Role, constant_roles
+from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles
 from closedform.rules import Rule, library_names, load_rule
 from closedform.trajectories import Trajectories
 
@@ -138,8 +138,7 @@ def nearest(recording: Trajectories, rules: Sequence[Rule | str | Path] | None =
 def _eligible(rules: Sequence[Rule]) -> tuple[list[Rule], dict[str, str]]:
     found, left_out = [], {}
     for rule in rules:
-        program = rule.program.live
-        if program.reduces or program.needs_shapes or program.matrix_operators:
+        if not SymbolicOptimizer(rule).coordinatewise:
             left_out[rule.name] = "looks at whole tensors, of which a recording holds single coordinates"
         else:
             found.append(rule)

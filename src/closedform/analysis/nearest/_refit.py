@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from closedform.analysis._replay import replayed
 from closedform.lang import Apply, walk
 from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles
 from closedform.rules import Rule
@@ -61,14 +62,10 @@ class Refit:
         count = len(points)
         if not points.shape[1]:  # nothing to fit but the learning rate
             return answers(self.rule, cells).expand(count, -1, -1)
-        update = self.optimizer.bind_stacked({"coordinates": points})
         start = self.optimizer.init_state(cells.weights[0], None, cells.total)
         state = {key: value.expand(count, *value.shape) for key, value in start.items()}
-        found = []
-        for g, w in zip(cells.gradients, cells.weights, strict=True):
-            moved, state = update(g.expand(count, -1), w.expand(count, -1), state)
-            found.append(moved)
-        return torch.stack(found, dim=1)
+        read = (values[:, None].expand(-1, count, -1) for values in (cells.gradients, cells.weights))
+        return replayed(self.optimizer.bind_stacked({"coordinates": points}), state, *read)[0].transpose(0, 1)
 
     def errors(self, points: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
         """1 - R^2 at points, [K], and the factors by which updates are multiplied, [K]."""
@@ -139,16 +136,11 @@ class Refit:
         return Rule(rule.name, rule.program, rounded(self.rule.lr * factor, False, room), rule.provenance)
 
 
-@torch.no_grad()
 def answers(rule: Rule, cells: Cells) -> Tensor:
     """A rule's updates, [T, N], over recorded gradients and parameters."""
     optimizer = SymbolicOptimizer(rule, ())
-    update, state = optimizer.bind(), optimizer.init_state(cells.weights[0], None, cells.total)
-    found = []
-    for g, w in zip(cells.gradients, cells.weights, strict=True):
-        moved, state = update(g, w, state)
-        found.append(moved)
-    return torch.stack(found)
+    state = optimizer.init_state(cells.weights[0], None, cells.total)
+    return replayed(optimizer.bind(), state, cells.gradients, cells.weights)[0]
 
 
 def scored(predicted: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from closedform.lang import (
     step,
     transform,
 )
-from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, State, SymbolicOptimizer
+from closedform.learned_optimizers import LearnedOptimizer, RecurrentOptimizer, State
 from closedform.rules import Rule
 
 GRADIENT, INSIDE_SIGN = "gradient", "gradient, inside sign"
@@ -110,8 +110,3 @@ def _spelled(expr: Expr, program: Program) -> set[str]:
     for name in found & set(program.where):
         found |= _spelled(program.where[name], program)
     return found
-
-
-def rule_of(optimizer: LearnedOptimizer) -> Rule | None:
-    """The rule behind an optimizer, if it is one."""
-    return optimizer.rule() if isinstance(optimizer, SymbolicOptimizer) else None

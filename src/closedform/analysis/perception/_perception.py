@@ -15,7 +15,6 @@ on as the geometric series that its end looks like, and how much that added is t
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from closedform._options import check_count, check_seed
+from closedform.analysis._replay import in_double, replayed, rule_of
 from closedform.analysis.perception import _paths as paths
 from closedform.analysis.perception._tape import Step, Tape, by_derivatives, by_perturbations, made_up, recorded
 from closedform.errors import OptionError
@@ -34,7 +34,6 @@ from closedform.learned_optimizers import (
     RecurrentOptimizer,
     State,
     SymbolicOptimizer,
-    load_optimizer,
 )
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
@@ -80,6 +79,11 @@ class PerceptionCurve:
     tpf: float
     tail: float
     by: str = DERIVATIVE
+
+    def within(self, steps: int) -> float | None:
+        """The field as if nothing lay before the last so many steps; None if the update does not depend on them."""
+        zeroth, first = _moments(self.sensitivity[:steps])
+        return first / zeroth if zeroth > 0 else None
 
     @property
     def told(self) -> str:
@@ -140,8 +144,8 @@ def perception(
     Args:
         optimizer: It, or its name.
         recording: Whose gradients and parameters it is run over. None: independent normal gradients; for a memory of a
-            rule, which is looked at by itself, only their signs. An optimizer that
-            looks at whole tensors is always run over made-up ones, on an 8 x 8 parameter.
+            rule, which is looked at by itself, only their signs. An optimizer that looks at whole tensors is always run
+            over made-up ones, on an 8 x 8 parameter.
         lags: K, steps that are looked back; fewer if the recording is short. None: 64, and twice as many again until
             little lies past the last one, up to 512.
         coordinates: Coordinates that are looked at, at most.
@@ -155,8 +159,8 @@ def perception(
         check_count("lags", lags, 2, 10_000)
     check_count("coordinates", coordinates, 1, 100_000)
     check_seed("seed", seed)
-    learned, tried = _learned(optimizer), lags or FIRST_LAGS
-    if getattr(learned, "opaque", False):  # every lag of every coordinate is a run of its own
+    learned, tried = in_double(optimizer), lags or FIRST_LAGS
+    if learned.opaque:  # every lag of every coordinate is a run of its own
         lags, coordinates = tried, min(coordinates, _OUTSIDE)
     while True:
         tape, notes = _tape(learned, recording, tried, coordinates, seed)
@@ -193,13 +197,6 @@ def mean_response(
     return tuple((-torch.nan_to_num(found.mean((0, 2)))).tolist())
 
 
-def _learned(optimizer: Rule | LearnedOptimizer | str | Path) -> LearnedOptimizer:
-    found = optimizer if isinstance(optimizer, (Rule, LearnedOptimizer)) else load_optimizer(optimizer)
-    if isinstance(found, Rule):
-        return SymbolicOptimizer(found)
-    return found if isinstance(found, SymbolicOptimizer) else copy.deepcopy(found).double()
-
-
 def _tape(
     optimizer: LearnedOptimizer, recording: Trajectories | None, lags: int, coordinates: int, seed: int
 ) -> tuple[Tape, list[str]]:
@@ -234,7 +231,7 @@ class _Field:
         self.scales = self.tape.gradients.std(0, correction=0)[self.tape.watched]
 
     def curves(self) -> Iterator[PerceptionCurve]:
-        rule = paths.rule_of(self.optimizer)
+        rule = rule_of(self.optimizer)
         yield self.of_gradient(rule)
         if isinstance(self.optimizer, RecurrentOptimizer):
             for name in self.optimizer.features:
@@ -283,7 +280,7 @@ class _Field:
         return _curve(name, found, scale, DERIVATIVE)
 
     def by_difference(self) -> PerceptionCurve:
-        random = getattr(self.optimizer, "random", False)
+        random = self.optimizer.random
         if random:
             self.notes.append(f"draws random numbers: the same ones in all runs, mean of {_DRAWS}")
         size = (_SMALL * self.scale).expand(self.tape.gradients.shape[1])
@@ -295,16 +292,10 @@ class _Field:
             torch.manual_seed(draw)
             return by_perturbations(self.run, self.tape, self.lags, self.probes, size)
 
-    def run(self, tape: Tape) -> list[Tensor]:
-        """Updates of each step."""
-        update, state = self.optimizer.bind(), tape.begin(self.optimizer)
-        found = []
-        for g, w in zip(tape.gradients, tape.weights, strict=True):
-            moved, state = update(g, w, state)
-            found.append(moved)
-        return found
+    def run(self, tape: Tape) -> Tensor:
+        """Updates of each step, [T, N]."""
+        return replayed(self.optimizer.bind(), tape.begin(self.optimizer), tape.gradients, tape.weights)[0]
 
-    @torch.no_grad()
     def deviation(self, network: RecurrentOptimizer, feature: str) -> Tensor:
         """Of a feature's values over the tape."""
         seen: list[Tensor] = []
@@ -313,9 +304,7 @@ class _Field:
             seen.append(columns[feature].to(torch.float64).expand_as(self.tape.gradients[0]))
             return columns
 
-        update, state = network.bind_on(look), self.state()
-        for g, w in zip(self.tape.gradients, self.tape.weights, strict=True):
-            state = update(g, w, state)[1]
+        replayed(network.bind_on(look), self.state(), self.tape.gradients, self.tape.weights)
         return torch.stack(seen).std(0, correction=0)[self.tape.watched]
 
 
@@ -330,6 +319,11 @@ def _curve(name: str, found: Tensor, scale: Tensor, by: str) -> PerceptionCurve:
     return PerceptionCurve(name, tuple(s.tolist()), tpf, tail, by)
 
 
+def _moments(s: Sequence[float]) -> tuple[float, float]:
+    """sum_k s_k and sum_k (k + 1) s_k."""
+    return sum(s), sum((k + 1) * value for k, value in enumerate(s))
+
+
 def field_of(s: Sequence[float]) -> tuple[float, float]:
     """TPF of s_0, s_1, ..., in steps, and the share of its numerator that lies past the last one.
 
@@ -339,7 +333,7 @@ def field_of(s: Sequence[float]) -> tuple[float, float]:
     most, count = max(s), len(s)
     if not most > 0:
         return math.nan, 0.0
-    zeroth, first = sum(s), sum((k + 1) * value for k, value in enumerate(s))
+    zeroth, first = _moments(s)
     width = max(count // 8, 1)
     earlier, later = (sum(s[count - j * width : count - (j - 1) * width]) / width for j in (2, 1))
     if later <= _GONE * most:

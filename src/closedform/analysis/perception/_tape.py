@@ -107,12 +107,12 @@ def _back(update: Tensor, nudges: Sequence[Tensor], tape: Tape) -> Tensor:
 
 @torch.no_grad()
 def by_perturbations(
-    run: Callable[[Tape], Sequence[Tensor]], tape: Tape, lags: int, probes: Sequence[int], size: Tensor
+    run: Callable[[Tape], Tensor], tape: Tape, lags: int, probes: Sequence[int], size: Tensor
 ) -> Tensor:
     """The same by central differences of the gradient: [P, K, C]. All lags are runs side by side.
 
     Args:
-        run: A tape to its updates, [N] of each step.
+        run: A tape to its updates, [T, N].
         tape, lags, probes: As for `by_derivatives`.
         size: What is added and taken away, [N].
     """

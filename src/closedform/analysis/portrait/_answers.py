@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from closedform.analysis._replay import replayed
 from closedform.learned_optimizers import LearnedOptimizer, State, fresh_state
 
 WARM_UP, COASTING, EPISODE = 100, 100, 200
@@ -78,26 +78,22 @@ class _Bench:
         sizes = None if self.optimizer.coordinatewise else [(_SIDE, _SIDE)] * (self.samples // side)
         return w, fresh_state(self.optimizer, w, sizes, EPISODE)
 
-    @torch.no_grad()
-    def run(self, gradients: Callable[[int], Tensor], steps: int, weight: float = 1.0) -> tuple[Tensor, State]:
+    def run(self, gradients: Tensor, weight: float = 1.0) -> tuple[Tensor, State]:
         """Updates [T, N], and the state after them."""
         w, state = self.begin()
-        found = []
-        for t in range(steps):
-            update, state = self.bound(gradients(t), weight * w, state)
-            found.append(update.to(torch.float64))
-        return torch.stack(found), state
+        found, state = replayed(self.bound, state, gradients, (weight * w).expand_as(gradients))
+        return found.to(torch.float64), state
 
     def answers(self) -> Answers:
-        plain, _ = self.run(lambda t: self.noise[t], EPISODE)
-        after = self.run(lambda t: self.noise[t], WARM_UP)[1]
+        plain, history = self.run(self.noise)[0], self.noise[:WARM_UP]
+        after = self.run(history)[1]
         x = torch.linspace(-4, 4, 33, dtype=torch.float64)
         curve = [self.at(after, float(z)) for z in x]
         rate = self.slope(after, 0.0)
         size = plain.square().mean(1).sqrt()
         coasting, half_life = self.coasting()
-        turned = self.run(lambda t: -self.noise[t], WARM_UP)[0]
-        heavier = self.run(lambda t: self.noise[t], WARM_UP, weight=2.0)[0]
+        turned = self.run(-history)[0]
+        heavier = self.run(history, weight=2.0)[0]
         unit = float(plain[:WARM_UP].square().mean().sqrt())
         near = 1e-9 * unit
         return Answers(
@@ -135,8 +131,8 @@ class _Bench:
         return math.inf
 
     def coasting(self) -> tuple[tuple[float, ...], float]:
-        steady = torch.full((self.samples,), self.unit, dtype=torch.float64)
-        updates = self.run(lambda t: steady if t < WARM_UP else 0 * steady, WARM_UP + COASTING)[0].abs().mean(1)
+        steady = torch.full((WARM_UP, self.samples), self.unit, dtype=torch.float64)
+        updates = self.run(torch.cat([steady, steady.new_zeros(COASTING, self.samples)]))[0].abs().mean(1)
         last = float(updates[WARM_UP - 1])
         if not last > 0:
             return (), 0.0
@@ -146,7 +142,7 @@ class _Bench:
     def scale_power(self) -> float:
         sizes = []
         for factor in (1e-3, 1e3):
-            updates = self.run(lambda t, factor=factor: factor * self.noise[t], WARM_UP)[0]  # type: ignore[misc]
+            updates = self.run(factor * self.noise[:WARM_UP])[0]
             sizes.append(float(updates[WARM_UP // 2 :].square().mean()))
         return math.log10(sizes[1] / sizes[0]) / 12 if min(sizes) > 0 and math.isfinite(max(sizes)) else math.nan
 
@@ -157,5 +153,5 @@ class _Bench:
         watched = torch.arange(0, self.samples, _SIDE * _SIDE)
         changed = self.noise + self.other
         changed[:, watched] = self.noise[:, watched]
-        updates = self.run(lambda t: changed[t], WARM_UP)[0]
+        updates = self.run(changed[:WARM_UP])[0]
         return bool(((updates - plain)[:, watched].abs() > near).any())

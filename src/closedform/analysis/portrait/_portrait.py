@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 import torch
 
 from closedform._options import check_count, check_seed
+from closedform.analysis._replay import in_double, rule_of
 from closedform.analysis.perception import mean_response
 from closedform.analysis.portrait._answers import Answers, answers
 from closedform.analysis.portrait._quadratics import Quadratics, quadratics
 from closedform.analysis.portrait._settled import Settled, names_of, settled
 from closedform.analysis.portrait._spectrum import Spectrum, spectrum_of
 from closedform.errors import OptionError
-from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, load_optimizer
+from closedform.learned_optimizers import LearnedOptimizer
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
 
@@ -108,8 +108,8 @@ def portrait(
     check_seed("seed", seed)
     if samples % 64:
         raise OptionError(f"samples must be a multiple of 64, not {samples}")
-    learned = _double(optimizer)
-    rule = learned.rule() if isinstance(learned, SymbolicOptimizer) else None
+    learned = in_double(optimizer)
+    rule = rule_of(learned)
     unit = 1.0 if recording is None else _unit(recording)
     found, notes = answers(learned, unit, samples, seed), []
     if not all(map(math.isfinite, found.update)):
@@ -119,7 +119,7 @@ def portrait(
     rest = None
     if not learned.coordinatewise:
         notes.append("no fixed points: it looks at whole tensors")
-    elif getattr(learned, "opaque", False):
+    elif learned.opaque:
         notes.append("no fixed points: its state cannot be held")
     else:
         rest = settled(learned, unit)
@@ -134,13 +134,6 @@ def portrait(
 
 def _plain(power: float) -> str:
     return f"{power + 0.0:.2g}" if abs(power) > 0.005 else "0"
-
-
-def _double(optimizer: Rule | LearnedOptimizer | str | Path) -> LearnedOptimizer:
-    found = optimizer if isinstance(optimizer, (Rule, LearnedOptimizer)) else load_optimizer(optimizer)
-    if isinstance(found, Rule):
-        return SymbolicOptimizer(found)
-    return found if isinstance(found, SymbolicOptimizer) else copy.deepcopy(found).double()
 
 
 def _unit(recording: Trajectories) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from closedform._options import check_count, check_seed
 from closedform._progress import Progress
 from closedform.analysis.terms._terms import terms_of
 from closedform.lang import Memory, Program, horizon_inputs, initial_memory, shape_inputs, step, to_text
+from closedform.learned_optimizers import SymbolicOptimizer
 from closedform.rules import Rule, load_rule
 from closedform.tasks import Task
-from closedform.unroll import Problem, generator_for
+from closedform.unroll import Problem, begin, generator_for, steps
 
 
 @dataclass(frozen=True)
@@ -88,80 +89,82 @@ def watch(
     check_count("steps", steps, 1, 100_000)
     check_seed("seed", seed)
     eye = _Eye(load_rule(rule), task if isinstance(task, Task) else tasks.get(task), steps, seed)
-    for t in range(1, steps + 1):
-        if not eye.step(t):
-            break
+    for t in eye.seeing():
         if progress is not None:
             progress(t, steps, f"loss {eye.loss[-1]:.4g}")
     return eye.seen()
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """What was seen of one tensor in one step."""
+
+    update: float
+    gradient: float
+    weight: float
+    shares: tuple[float, ...]
+
+
 class _Eye:
+    """A rule at its work, by the one loop, and its program beside it, whose outputs are the terms."""
+
     def __init__(self, rule: Rule, task: Task, steps: int, seed: int) -> None:
-        self.rule, self.problem, self.total = rule, Problem(task), steps
+        self.rule, self.problem, self.total, self.seed = rule, Problem(task), steps, seed
         self.terms = terms_of(rule)
         live = rule.program.live
         outputs = {f"term{k}": term for k, term in enumerate(self.terms)}
         self.program = Program(live.constants, live.state, live.where, {**live.outputs, **outputs}, live.init)
-        self.generator = generator_for(seed, 11)
-        self.w = self.problem.start(self.generator)
-        self.memories: list[Memory] = [initial_memory(self.program, part) for part in self.parts(self.w)]
         self.loss: list[float] = []
-        self.rows: list[list[tuple[float, float, float, list[float]]]] = []
+        self.rows: list[list[_Entry]] = []
         self.diverged_at: int | None = None
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         return list(self.problem.flat.unflatten(flat).values())
 
     @torch.no_grad()
-    def step(self, t: int) -> bool:
-        """One step; False where something is no longer finite."""
-        loss, gradient = self.problem.loss_and_grad(self.w, self.generator)
-        moved, row = [], []
-        for k, (g, w) in enumerate(zip(self.parts(gradient), self.parts(self.w), strict=True)):
-            update, shares, self.memories[k] = self.taken_apart(t, g, w, self.memories[k])
-            moved.append(update.reshape(-1))
-            row.append((_rms(update), _rms(g), _rms(w), shares))
-        whole = torch.cat(moved).to(self.w.dtype)
-        if not (bool(torch.isfinite(whole).all()) and math.isfinite(float(loss))):
-            self.diverged_at = t
-            return False
-        self.loss.append(float(loss))
-        self.rows.append(row)
-        self.w = self.w + whole
-        return True
+    def seeing(self) -> Iterator[int]:
+        """Train, and look at every step; ends where something is no longer finite."""
+        optimizer = SymbolicOptimizer(self.rule)
+        carry = begin(optimizer, self.problem, generator_for(self.seed, 11), self.total)
+        memories = [initial_memory(self.program, part) for part in self.parts(carry.w)]
+        for t, taken in enumerate(steps(optimizer, self.problem, carry, self.total), start=1):
+            if not (bool(torch.isfinite(taken.update).all()) and math.isfinite(float(taken.before.loss))):
+                self.diverged_at = t
+                return
+            row = []
+            read = (self.parts(flat) for flat in (taken.update, taken.before.gradient, taken.before.w))
+            for k, (update, g, w) in enumerate(zip(*read, strict=True)):
+                shares, memories[k] = self.taken_apart(t, g, w, memories[k])
+                row.append(_Entry(_rms(update), _rms(g), _rms(w), shares))
+            self.loss.append(float(taken.before.loss))
+            self.rows.append(row)
+            yield t
 
-    def taken_apart(self, t: int, g: Tensor, w: Tensor, memory: Memory) -> tuple[Tensor, list[float], Memory]:
+    def taken_apart(self, t: int, g: Tensor, w: Tensor, memory: Memory) -> tuple[tuple[float, ...], Memory]:
+        """The shares of the terms in one tensor's update, and the memory after it."""
         now = torch.tensor(float(t), dtype=torch.float64)
         inputs = {"g": g, "w": w, "t": now, **horizon_inputs(now, self.total), **shape_inputs(w.shape)}
         outputs, memory = step(self.program, inputs, memory)
         update = outputs["update"].expand_as(w).to(torch.float64)
         power = float(update.square().mean())
         parts = [outputs[f"term{k}"].expand_as(w).to(torch.float64) for k in range(len(self.terms))]
-        shares = [float((part * update).mean()) / power if power else math.nan for part in parts]
-        return self.rule.lr * update, shares, memory
+        return tuple(float((part * update).mean()) / power if power else math.nan for part in parts), memory
 
     def seen(self) -> Watch:
         flat = self.problem.flat
         return Watch(
-            self.rule.name,
-            self.problem.task.name,
-            tuple(to_text(term) for term in self.terms),
-            tuple(flat.shapes),
-            flat.sizes,
-            tuple(self.loss),
-            tuple(tuple(tuple(entry[3]) for entry in row) for row in self.rows),
-            _column(self.rows, 0),
-            _column(self.rows, 1),
-            _column(self.rows, 2),
-            self.diverged_at,
+            rule=self.rule.name,
+            task=self.problem.task.name,
+            terms=tuple(to_text(term) for term in self.terms),
+            layers=tuple(flat.shapes),
+            sizes=flat.sizes,
+            loss=tuple(self.loss),
+            shares=tuple(tuple(entry.shares for entry in row) for row in self.rows),
+            updates=tuple(tuple(entry.update for entry in row) for row in self.rows),
+            gradients=tuple(tuple(entry.gradient for entry in row) for row in self.rows),
+            weights=tuple(tuple(entry.weight for entry in row) for row in self.rows),
+            diverged_at=self.diverged_at,
         )
-
-
-def _column(
-    rows: Sequence[Sequence[tuple[float, float, float, list[float]]]], place: int
-) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(entry[place]) for entry in row) for row in rows)  # type: ignore[arg-type]
 
 
 def _rms(value: Tensor) -> float:
