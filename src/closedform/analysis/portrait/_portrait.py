@@ -14,7 +14,7 @@ from closedform.analysis._replay import in_double, rule_of
 from closedform.analysis.perception import mean_response
 from closedform.analysis.portrait._answers import Answers, answers
 from closedform.analysis.portrait._quadratics import Quadratics, quadratics
-from closedform.analysis.portrait._settled import Settled, names_of, settled
+from closedform.analysis.portrait._settled import Settled, in_words, settled
 from closedform.analysis.portrait._spectrum import Spectrum, spectrum_of
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer
@@ -48,7 +48,7 @@ class Portrait:
         """The portrait in words; every number is a field's."""
         seen, told = self.answers, []
         if self.settled is not None and self.settled.time_scales:
-            told.append(f"its memory fades by e in {names_of(self.settled.time_scales[:4])} steps")
+            told.append(f"its memory {in_words(self.settled.time_scales[:4])}")
         elif self.settled is not None:
             told.append("it has no memory")
         if self.spectrum is not None:

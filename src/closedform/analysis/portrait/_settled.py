@@ -16,18 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.learned_optimizers import LearnedOptimizer, State, fresh_state
+from closedform.analysis.portrait._held import PLAIN, Held
+from closedform.learned_optimizers import LearnedOptimizer
 
-LATE = 10**6
-"""The step at which time is held; half of all."""
-_PLAIN, _NEWTON = 200, 30
-"""Steps as they come, and of Newton's method."""
-_AT_REST = 1e-9
+SIZES, DECADES = 9, 2
+"""Gradients that are looked at, of each sign, and decades that they reach below and above the unit."""
+_NEWTON, _HALVINGS = 40, 5
+_SURE, _AT_REST = 1e-9, 1e-6
+"""What may be left of a step, as a share of the state: to end the search, and to have found."""
 _FOREVER = 1e-9
 """1 - |eigenvalue| below which a mode never fades."""
-_STILL = 1e-12
-"""|eigenvalue| that counts as zero, and angle that does."""
-_H = 1e-6
+_GROWS = 1e-6
+"""|eigenvalue| - 1 above which a fixed point is left again."""
+_STILL = 1e-9
+"""|eigenvalue| that counts as zero."""
+_TURNS = 1e-9
+"""Angle that counts as none."""
+_BENT = 0.3
+"""Logarithm by which a curve may leave the power law that it is told as."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class TimeScale:
     """A mode of an optimizer's memory.
 
     Attributes:
-        steps: In which it fades by e; infinite if it never does.
+        steps: In which it fades by e; infinite if it never does, negative if it grows by e in so many.
         period: Steps of an oscillation; infinite if there is none.
     """
 
@@ -52,9 +58,15 @@ class Settled:
         updates: -u there: how far it moves against the gradient a step.
         rates: -du/dg there, the state as it is: its effective learning rate.
         time_scales: Modes at the middle gradient, the slowest first; those that fade at once are left out.
-        adaptation: Slope of log rate over log |g|: 0 none, -1 full normalisation; NaN if the rate is zero.
-        power: Slope of log |u| over log |g|: 1 as gradient descent, 0 steps of one size.
-        at_rest: Whether a fixed point was found for every gradient.
+        adaptation: Slope of log rate over log |g|: 0 none, -1 full normalisation; NaN if the rate is zero, or follows
+            no power.
+        power: Slope of log |u| over log |g|: 1 as gradient descent, 0 steps of one size; NaN as above.
+        at_rest: Whether a fixed point was found for every gradient, of both signs. Where not, the state after some
+            hundred steps stands in.
+        resting: Share of the gradients for which one was found.
+        stable: Whether they are come back to after a small push.
+        asymmetry: Largest |u(g) + u(-g)| over |u(g)|: 0 for an odd one.
+        entries: D, numbers that it remembers a coordinate.
     """
 
     gradients: tuple[float, ...]
@@ -64,131 +76,136 @@ class Settled:
     adaptation: float
     power: float
     at_rest: bool
+    resting: float
+    stable: bool
+    asymmetry: float
+    entries: int
 
 
 def settled(optimizer: LearnedOptimizer, unit: float = 1.0) -> Settled:
-    """Fixed points over gradients from a hundredth of the unit to a hundred times it.
+    """Fixed points over gradients of both signs, from a hundredth of the unit to a hundred times it.
 
     Args:
         optimizer: Coordinatewise, in float64.
         unit: A typical gradient.
     """
-    sizes = unit * torch.logspace(-2, 2, 9, dtype=torch.float64)
-    held = _Held(optimizer, sizes)
-    vector, rest = held.fixed_point()
-    jacobian = held.jacobian(vector)
-    middle = len(sizes) // 2
-    updates, rates = -held.update(vector, sizes), -held.slope(vector)
+    sizes = unit * torch.logspace(-DECADES, DECADES, SIZES, dtype=torch.float64)
+    held = Held(optimizer, torch.cat([sizes, -sizes]))
+    vector, rest = fixed_points(held)
+    jacobian = held.slowest(vector)
+    moved, slope = held.update(vector, held.gradients), held.slope(vector)
+    updates, rates = -moved[:SIZES], -slope[:SIZES]
+    lopsided = (moved[:SIZES] + moved[SIZES:]).abs() / updates.abs()
     return Settled(
         tuple(sizes.tolist()),
         tuple(updates.tolist()),
         tuple(rates.tolist()),
-        time_scales(jacobian[middle].numpy()),
+        time_scales(jacobian[SIZES // 2].numpy()),
         _log_slope(sizes, rates),
         _log_slope(sizes, updates),
-        rest,
+        bool(rest.all()),
+        float(rest.double().mean()),
+        _radius(jacobian[rest]) <= 1 + _GROWS,
+        float(torch.nan_to_num(lopsided, nan=0.0).max()),
+        held.entries,
     )
 
 
+def fixed_points(held: Held) -> tuple[Tensor, Tensor]:
+    """The state at rest of each coordinate, [D, N], and whether it is, [N].
+
+    Some steps with time held, then Newton's; where these do not end, more of both; and at last the state before.
+    """
+    vector, rest = held.start, torch.zeros(held.start.shape[1], dtype=torch.bool)
+    for steps in PLAIN:
+        before = vector
+        for _ in range(steps):
+            before = held.next(before)
+        before = torch.where(rest, vector, before)
+        vector, rest = _newton(held, before)
+        vector = torch.where(rest, vector, before)
+        if bool(rest.all()):
+            break
+    return vector, rest
+
+
+def _newton(held: Held, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Newton's method on all coordinates side by side: where it ends, and whether that is at rest."""
+    for _ in range(_NEWTON):
+        left = held.next(vector) - vector
+        if bool((_size(held, left, vector) <= _SURE).all()):
+            break
+        matrix = torch.eye(len(vector), dtype=torch.float64) - held.jacobian(vector)
+        if not bool(torch.isfinite(matrix).all()):
+            break
+        step = torch.linalg.lstsq(matrix, left.T[:, :, None], driver="gelsd").solution[:, :, 0].T
+        vector = _nearer(held, vector, step, left)
+    return vector, _size(held, held.next(vector) - vector, vector) <= _AT_REST
+
+
+def _nearer(held: Held, vector: Tensor, step: Tensor, left: Tensor) -> Tensor:
+    """The first of a step, half of it, ... that leaves less; where none does, what comes by itself."""
+    found, open_ = vector + left, torch.ones(vector.shape[1], dtype=torch.bool)
+    scale = held.scale(vector).clamp(min=torch.finfo(torch.float64).tiny)
+    size = (left / scale).norm(dim=0)
+    for k in range(_HALVINGS):
+        tried = vector + step / 2**k
+        better = open_ & (((held.next(tried) - tried) / scale).norm(dim=0) < size)
+        found, open_ = torch.where(better, tried, found), open_ & ~better
+        if not bool(open_.any()):
+            break
+    return found
+
+
+def _size(held: Held, left: Tensor, vector: Tensor) -> Tensor:
+    """The largest share of an entry's scale that is left, [N]."""
+    if not vector.numel():
+        return torch.zeros(vector.shape[1], dtype=torch.float64)
+    share = left.abs() / held.scale(vector).clamp(min=torch.finfo(torch.float64).tiny)
+    return torch.nan_to_num(share, nan=math.inf).amax(0)
+
+
+def _radius(jacobian: Tensor) -> float:
+    """The largest |eigenvalue| over all coordinates; infinite if it cannot be had."""
+    if not jacobian.numel():
+        return 0.0
+    if not bool(torch.isfinite(jacobian).all()):
+        return math.inf
+    return float(np.abs(np.linalg.eigvals(jacobian.numpy())).max())
+
+
 def time_scales(jacobian: np.ndarray) -> tuple[TimeScale, ...]:
-    """Modes of a linear map, the slowest first; one of each conjugate pair."""
+    """Modes of a linear map, those that grow and then the slowest first; one of each conjugate pair."""
     if not jacobian.size or not np.isfinite(jacobian).all():
         return ()
     found = []
     for value in np.linalg.eigvals(jacobian):
         size, angle = abs(value), abs(float(np.angle(value)))
-        if size > _STILL and value.imag >= -_STILL:
-            steps = math.inf if size >= 1 - _FOREVER else -1 / math.log(size)
-            found.append(TimeScale(steps, 2 * math.pi / angle if angle > _STILL else math.inf))
-    return tuple(sorted(found, key=lambda mode: -mode.steps))
+        if size > _STILL and value.imag >= -_TURNS * size:
+            steps = math.inf if abs(size - 1) <= _FOREVER else -1 / math.log(size)
+            found.append((-size, TimeScale(steps, 2 * math.pi / angle if angle > _TURNS else math.inf)))
+    return tuple(mode for _, mode in sorted(found, key=lambda pair: pair[0]))
 
 
 def _log_slope(x: Tensor, y: Tensor) -> float:
-    good = torch.isfinite(y) & (y.abs() > 0)
-    if int(good.sum()) < 3:
+    if not bool((torch.isfinite(y) & (y.abs() > 0)).all()):
         return math.nan
-    return float(np.polyfit(np.log(x[good].numpy()), np.log(y[good].abs().numpy()), 1)[0])
+    over, values = np.log(x.numpy()), np.log(y.abs().numpy())
+    slope, level = np.polyfit(over, values, 1)
+    return float(slope) if np.abs(values - slope * over - level).max() <= _BENT else math.nan
 
 
-class _Held:
-    """The map of a state to the next one, time and gradient held: states as [D, N]."""
-
-    def __init__(self, optimizer: LearnedOptimizer, gradients: Tensor) -> None:
-        self._bound = optimizer.bind()
-        self.gradients = gradients
-        self.weights = torch.zeros_like(gradients)
-        self._start = fresh_state(optimizer, self.weights, None, 2 * LATE)
-        own = {key: value for key, value in self._start.items() if value.dim() and len(gradients) == value.shape[-1]}
-        self._shapes = {key: value.shape[:-1] for key, value in own.items()}
-
-    @property
-    def size(self) -> int:
-        """D."""
-        return sum(math.prod(shape) for shape in self._shapes.values())
-
-    def state(self, vector: Tensor) -> State:
-        parts = vector.split([math.prod(shape) for shape in self._shapes.values()])
-        own = {key: part.reshape(*shape, -1) for part, (key, shape) in zip(parts, self._shapes.items(), strict=True)}
-        return {**self._start, **own, "t": torch.tensor(LATE - 1.0, dtype=torch.float64)}
-
-    def vector(self, state: State) -> Tensor:
-        if not self._shapes:
-            return torch.zeros(0, len(self.gradients), dtype=torch.float64)
-        return torch.cat([state[key].reshape(-1, state[key].shape[-1]) for key in self._shapes]).to(torch.float64)
-
-    @torch.no_grad()
-    def next(self, vector: Tensor, gradients: Tensor) -> Tensor:
-        return self.vector(self._bound(gradients, torch.zeros_like(gradients), self.state(vector))[1])
-
-    @torch.no_grad()
-    def update(self, vector: Tensor, gradients: Tensor) -> Tensor:
-        return self._bound(gradients, torch.zeros_like(gradients), self.state(vector))[0].to(torch.float64)
-
-    def slope(self, vector: Tensor) -> Tensor:
-        """du/dg, the old state as it is: a central difference."""
-        h = _H * self.gradients
-        return (self.update(vector, self.gradients + h) - self.update(vector, self.gradients - h)) / (2 * h)
-
-    def jacobian(self, vector: Tensor) -> Tensor:
-        """[N, D, D], by central differences along each entry, all side by side."""
-        d, n = vector.shape
-        h = _H * vector.abs().clamp(min=1e-3 * float(vector.abs().max()) if d else 1.0).clamp(min=1e-12)
-        around = vector[:, None, :].expand(d, d, n)
-        step = torch.eye(d, dtype=torch.float64)[:, :, None] * h[:, None, :]
-        gradients = self.gradients.repeat(d)
-        up, down = (self.next((around + sign * step).reshape(d, d * n), gradients) for sign in (1, -1))
-        return ((up - down).reshape(d, d, n) / (2 * h)).permute(2, 0, 1)
-
-    def fixed_point(self) -> tuple[Tensor, bool]:
-        """The state at rest, [D, N], and whether it is: some steps as they come, then Newton's."""
-        vector = self.vector(self._start)
-        for _ in range(_PLAIN):
-            vector = self.next(vector, self.gradients)
-        for _ in range(_NEWTON):
-            left = self.next(vector, self.gradients) - vector
-            if not vector.numel() or _small(left, vector, _AT_REST):
-                return vector, True
-            matrix = torch.eye(len(vector), dtype=torch.float64) - self.jacobian(vector)
-            if not bool(torch.isfinite(matrix).all()):
-                return vector, False
-            solved = torch.linalg.lstsq(matrix, left.T[:, :, None], driver="gelsd").solution[:, :, 0].T
-            tried = vector + solved
-            after = self.next(tried, self.gradients) - tried
-            better = after.norm(dim=0) < left.norm(dim=0)
-            vector = torch.where(better, tried, vector + left)
-        return vector, _small(self.next(vector, self.gradients) - vector, vector, 1e-6)
+def in_words(scales: Sequence[TimeScale]) -> str:
+    """Modes in words: ``never fades; fades by e in 9.5 steps, in 999 (turning every 12)``."""
+    growing = [f"grows by e in {-s.steps:.3g} steps{_turning(s)}" for s in scales if s.steps < 0]
+    lasting = ["never fades" for s in scales if math.isinf(s.steps)][:1]
+    fading = [f"{s.steps:.3g}{_turning(s)}" for s in scales if 0 <= s.steps < math.inf]
+    told = [*growing, *lasting, *([f"fades by e in {', '.join(fading)} steps"] if fading else [])]
+    return " and in part ".join(told)
 
 
-def _small(left: Tensor, vector: Tensor, share: float) -> bool:
-    """Whether what is left is a small share of each coordinate's largest entry."""
-    return bool((left.abs() <= share * vector.abs().amax(0)).all())
-
-
-def names_of(scales: Sequence[TimeScale]) -> str:
-    """Modes in words: ``9.5, 999.5 steps``."""
-    told = [
-        ("never fades" if math.isinf(s.steps) else f"{s.steps:.3g}")
-        + ("" if math.isinf(s.period) or (s.period <= 2 + 1e-9 and s.steps < 1) else f" (turning every {s.period:.3g})")
-        for s in scales
-    ]
-    return ", ".join(told)
+def _turning(mode: TimeScale) -> str:
+    alternates = mode.period <= 2 + 1e-9
+    if math.isinf(mode.period) or (alternates and 0 <= mode.steps < 1):
+        return ""
+    return f" (turning every {mode.period:.3g})"
