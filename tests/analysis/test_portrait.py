@@ -93,7 +93,7 @@ def test_radius_of_nesterov_is_that_of_its_matrix() -> None:
 def test_momentum_coasts_as_it_fades() -> None:
     found = portrait(cf.load_rule("momentum").with_constants(beta=0.8), lags=2).answers
     assert found.coasting[:10] == pytest.approx([0.8 ** (k + 1) for k in range(10)], rel=1e-6)
-    assert found.half_life == 3  # 0.8^4 = 0.41, the first below a half
+    assert found.half_life == 4  # the fourth step without a gradient: 0.8^4 = 0.41, the first below a half
     assert found.saturation == math.inf
     assert found.rate == pytest.approx(cf.load_rule("momentum").lr, rel=1e-9)
 

@@ -37,8 +37,8 @@ def linear_limit(program: Program) -> float | None:
     return None if radius is None else _last_stable(lambda rate: radius(rate) <= 1 + ROUNDING)
 
 
-def linear_radius(program: Program) -> Callable[[float], float] | None:
-    """A learning rate to the spectral radius of a linear rule at curvature 1; None for other rules."""
+def linear_radius(program: Program) -> Callable[..., float] | None:
+    """(learning rate, curvature = 1) to the spectral radius of a linear rule there; None for other rules."""
     program = folded(program)
     if program.init or any(name in program.histories for name in program.where):
         return None
@@ -50,7 +50,7 @@ def linear_radius(program: Program) -> Callable[[float], float] | None:
     if any(past > 1 or (past and name in ("g", "w")) for name, past in keys):
         return None
     recurrences = {name: value for name, value in state.items() if value is not None}
-    return lambda rate: _radius(recurrences, update, rate)
+    return lambda rate, curvature=1.0: _radius(recurrences, update, rate, curvature)
 
 
 def weights_of(expr: Expr, program: Program, old: bool) -> Weights | None:
@@ -91,19 +91,20 @@ def _sum(x: Weights | None, y: Weights | None) -> Weights | None:
     return {key: x.get(key, 0.0) + y.get(key, 0.0) for key in {*x, *y}}
 
 
-def _radius(state: Mapping[str, Weights], update: Weights, rate: float) -> float:
-    """Spectral radius of (w, states) of one step to those of the next."""
+def _radius(state: Mapping[str, Weights], update: Weights, rate: float, curvature: float) -> float:
+    """Spectral radius of (w, states) of one step to those of the next; the gradient is curvature x w."""
+    of_w = {"g": curvature, "w": 1.0}
     names = list(state)
     size = 1 + len(names)
     old = np.zeros((len(names), size))  # new states over w and old states
     for row, name in enumerate(names):
         for (source, _), weight in state[name].items():
-            old[row, 0 if source in ("g", "w") else 1 + names.index(source)] += weight
+            old[row, 0 if source in of_w else 1 + names.index(source)] += weight * of_w.get(source, 1.0)
     moved = np.zeros(size)
     moved[0] = 1.0
     for (source, past), weight in update.items():
-        if source in ("g", "w"):
-            moved[0] += rate * weight
+        if source in of_w:
+            moved[0] += rate * weight * of_w[source]
         elif past:
             moved[1 + names.index(source)] += rate * weight
         else:
