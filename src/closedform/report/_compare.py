@@ -69,8 +69,8 @@ def _overview(rows: Sequence[ComparisonRow]) -> list[Block]:
     caption = (
         "Nodes: operators, constants and names of a rule. State cost: buffers a parameter. Looks back: "
         "temporal perception field of the gradient, in steps. Averages over: gradients, against white noise. "
-        "Step goes as: power of the gradient's size. Saturates at: deviations of the gradient from which the answer is "
-        "less than half as steep."
+        "Step goes as: power of the gradient's size, if it is one. Saturates at: deviations of the gradient from "
+        "which the answer is less than half as steep."
     )
     return [Table(columns, cells, caption, "wide")]
 
@@ -85,9 +85,13 @@ def _glance(row: ComparisonRow) -> list[str | Markup]:
         f"{row.state_cost:g}",
         _NONE if row.perception is None else row.perception.gradient.told,
         _NONE if seen is None or seen.spectrum is None else f"{seen.spectrum.averaging:.3g}",
-        _NONE if seen is None else f"|g|^{round(seen.answers.scale_power, 2) + 0.0:g}",
+        _NONE if seen is None or math.isnan(seen.answers.scale_power) else _power(seen.answers.scale_power),
         _NONE if seen is None or not math.isfinite(seen.answers.saturation) else f"{seen.answers.saturation:.2g}",
     ]
+
+
+def _power(exponent: float) -> str:
+    return f"|g|^{round(exponent, 2) + 0.0:g}"
 
 
 def _map(comparison: Comparison) -> list[Block]:
@@ -189,7 +193,7 @@ def _answers(rows: Sequence[ComparisonRow]) -> list[Block]:
     if not views:
         return []
     drawn = [(row.name, row.portrait) for row in rows if row.portrait is not None]
-    told = "; ".join(f"{name}: rate {portrait.answers.rate:.3g}" for name, portrait in drawn)
+    told = "; ".join(f"{name}: {_rate(portrait)}" for name, portrait in drawn)
     caption = (
         "Made-up gradients: normal noise, after which the present gradient is replaced (first), gradients end "
         "(second), or an episode of noise (third). Last: the slope of the update at rest under a constant gradient; "
@@ -211,6 +215,11 @@ def _view(
             if len(x):
                 lines.append(Line(row.name, rank, x, y))
     return View(title, x_label, lines, log, log)
+
+
+def _rate(portrait: Portrait) -> str:
+    rate = portrait.answers.rate
+    return "jumps at 0" if math.isnan(rate) else f"rate {rate:.3g}"
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
