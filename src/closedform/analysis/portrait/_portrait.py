@@ -160,9 +160,9 @@ def _about(optimizer: LearnedOptimizer, seen: Answers) -> list[str]:
 def _about_rest(rest: Settled) -> list[str]:
     notes = []
     if rest.resting == 0:
-        notes.append("comes to no rest under a constant gradient: its time scales are those on the way")
+        notes.append("no rest was found under a constant gradient: its time scales are those on the way")
     elif not rest.at_rest:
-        notes.append(f"came to no rest under {1 - rest.resting:.0%} of the constant gradients that were tried")
+        notes.append(f"no rest was found under {1 - rest.resting:.0%} of the constant gradients that were tried")
     if not rest.stable:
         notes.append("does not stay at rest: a small push grows")
     return notes

@@ -65,7 +65,7 @@ class Settled:
             hundred steps stands in.
         resting: Share of the gradients for which one was found.
         stable: Whether they are come back to after a small push.
-        asymmetry: Largest |u(g) + u(-g)| over |u(g)|: 0 for an odd one.
+        asymmetry: Largest |u(g) + u(-g)| over |u(g)| where both are at rest: 0 for an odd one; NaN if there are none.
         entries: D, numbers that it remembers a coordinate.
     """
 
@@ -95,7 +95,8 @@ def settled(optimizer: LearnedOptimizer, unit: float = 1.0) -> Settled:
     jacobian = held.slowest(vector)
     moved, slope = held.update(vector, held.gradients), held.slope(vector)
     updates, rates = -moved[:SIZES], -slope[:SIZES]
-    lopsided = (moved[:SIZES] + moved[SIZES:]).abs() / updates.abs()
+    both = rest[:SIZES] & rest[SIZES:]
+    lopsided = torch.nan_to_num((moved[:SIZES] + moved[SIZES:]).abs() / updates.abs(), nan=0.0)[both]
     return Settled(
         tuple(sizes.tolist()),
         tuple(updates.tolist()),
@@ -106,7 +107,7 @@ def settled(optimizer: LearnedOptimizer, unit: float = 1.0) -> Settled:
         bool(rest.all()),
         float(rest.double().mean()),
         _radius(jacobian[rest]) <= 1 + _GROWS,
-        float(torch.nan_to_num(lopsided, nan=0.0).max()),
+        float(lopsided.max()) if len(lopsided) else math.nan,
         held.entries,
     )
 
