@@ -9,6 +9,7 @@ import torch
 import closedform as cf
 from closedform.analysis import nearest
 from closedform.analysis.nearest._refit import rounded
+from closedform.analysis.nearest._words import percent
 from closedform.errors import OptionError, UnknownNameError
 from closedform.rules import Rule, library_names
 
@@ -132,6 +133,80 @@ def test_bad_options(adam: cf.Trajectories) -> None:
         nearest(adam, ["adamm"])
     with pytest.raises(OptionError, match="single coordinates"):
         nearest(adam, ["muon"])
+
+
+def noisy(recording: cf.Trajectories, share: float) -> cf.Trajectories:
+    updates = recording.episode_updates
+    noise = torch.randn(updates.shape, generator=torch.Generator().manual_seed(0), dtype=updates.dtype)
+    return dataclasses.replace(recording, episode_updates=updates * (1 + share * noise))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "lion"])
+def test_noise_does_not_make_a_rule_more_complex(name: str) -> None:
+    found = nearest(noisy(recorded(name), 0.01))
+    best, rule = found.matches[0], cf.load_rule(name)
+    assert (found.verdict, best.name) == ("close", name), found.sentence
+    assert found.sentence.startswith("99.")
+    assert best.additions == ()
+    for constant, role in cf.learned_optimizers.constant_roles(rule.program.live).items():
+        if role is cf.learned_optimizers.Role.DECAY and constant != "beta2":
+            assert 1 - best.rule.constants[constant] == pytest.approx(1 - rule.constants[constant], rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_coarse_numbers(adam: cf.Trajectories, dtype: torch.dtype) -> None:
+    names = ("gradients", "weights", "episode_updates")
+    coarse = {name: getattr(adam, name).to(dtype).to(getattr(adam, name).dtype) for name in names}
+    found = nearest(dataclasses.replace(adam, **coarse))
+    assert found.verdict == ("exact" if dtype is torch.float32 else "close")
+    assert found.matches[0].name == "adam"
+    assert 1 - found.matches[0].r2 < 1e-5
+
+
+@pytest.mark.parametrize("update", ["-0.1*g - 1e-7*sign(g)", "-0.1*g*(1 - greater(progress, 0.9))"])
+def test_what_differs_in_a_part_is_not_exact(update: str) -> None:
+    """Pooled R^2 alone is ruled by the large updates: the first differs by 1e-9 of it."""
+    found = nearest(recorded(Rule.parse("nearly", update, lr=1.0)))
+    assert found.matches[0].name == "sgd"
+    assert found.verdict != "exact", found.sentence
+
+
+def test_the_part_is_named() -> None:
+    late = Rule.parse("late", "-0.1*g + 1e-6*greater(progress, 0.9)", lr=1.0)
+    found = nearest(recorded(late), "sgd")
+    assert found.matches[0].apart.startswith(("in the last tenth", "for "))
+    assert found.matches[0].apart in found.sentence
+
+
+def test_few_coordinates_give_no_additions() -> None:
+    found = nearest(recorded("dm", coordinates=2, episodes=4))
+    assert all(match.additions == () for match in found.matches)
+    assert found.verdict != "exact"
+
+
+def test_tasks_count_alike() -> None:
+    """A rule that is right on one of two tasks only is not near, however large the other's updates are."""
+    two = recorded("sgd", episodes=4)
+    tasks = [{"number": number, "task": f"task {k % 2}"} for k, number in enumerate(two.episodes.tolist())]
+    other = torch.arange(4) % 2 == 1
+    updates = two.episode_updates.clone()
+    updates[other] = 1e-3 * updates[other].sign()
+    mixed = dataclasses.replace(two, episode_updates=updates, provenance={"episodes": tasks})
+    assert nearest(mixed, ["sgd", "signum"]).verdict == "unlike"
+    same = dataclasses.replace(two, provenance={"episodes": tasks})
+    assert nearest(same, ["sgd", "signum"]).verdict == "exact"
+
+
+def test_nothing_explained(adam: cf.Trajectories) -> None:
+    ascent = dataclasses.replace(adam, episode_updates=-adam.episode_updates)
+    assert "none explains 1 %" in nearest(ascent, ["adam", "sgd"]).sentence
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.937, "93 %"), (0.9999, "99.99 %"), (1 - 3e-3, "99.7 %"), (1 - 5e-9, "99.9999 %")]
+)
+def test_percentages_never_round_up(share: float, told: str) -> None:
+    assert percent(share) == told
 
 
 def test_it_is_plain_data(adam: cf.Trajectories) -> None:

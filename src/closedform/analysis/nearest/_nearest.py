@@ -1,32 +1,33 @@
 """Which known optimizer a recording is nearest to, and what differs.
 
 Every rule of the library is run over the recorded gradients, its constants refitted on half of the episodes, and judged
-on the other half. What is said of the nearest one is made from numbers alone: *exact* is 1 - R^2 below 1e-6, *close* an
-R^2 of 0.9; below that, a recording is unlike any. To a close one, single additions are tried: each is told only if it
-explains a tenth of what was left, and does so in nearly all of ten parts of the held-out coordinates.
+on the other half. What is said of the nearest one is made from numbers alone: *exact* is 1 - R^2 below 1e-6, at all
+times and for nearly every parameter; *close* an R^2 of 0.9; below that, a recording is unlike any. Of rules that cannot
+be told apart on the held-out coordinates, the simplest is named. To a close one, single additions are tried: each is
+told only if it explains a tenth of what was left, and helps in nearly all of ten parts of the held-out coordinates.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from closedform._options import check_seed
+from closedform.analysis.nearest._judging import additions, agreement, left_over, no_worse, where_apart
+from closedform.analysis.nearest._matches import CLOSE, EXACT, Match, Nearest
 from closedform.analysis.nearest._refit import Cells, Refit, answers
+from closedform.analysis.nearest._words import verdict
 from closedform.errors import OptionError
-from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles
+from closedform.learned_optimizers import SymbolicOptimizer
 from closedform.rules import Rule, library_names, load_rule
 from closedform.trajectories import Trajectories
 
-EXACT, CLOSE = 1e-6, 0.9
-"""1 - R^2 below which a rule is exact; R^2 from which it is close."""
 _HOPEFUL = 0.5
 """R^2 from which additions are tried."""
 _ROUNDING = 1e-11
@@ -34,87 +35,20 @@ _ROUNDING = 1e-11
 LEAST_CELLS = 200
 FITTED, JUDGED, SCREENED = 48, 192, 24
 """Coordinates that constants are fitted on, that are judged, that are screened."""
-FIT_STEPS, SCREEN_STEPS, JUDGE_STEPS = 160, 80, 400
+FIT_STEPS, SCREEN_STEPS, JUDGE_STEPS = 160, 80, 2000
+JUDGED_CELLS = 80_000
 REFITTED = 5
 """Rules of the screen's best that are refitted."""
-_PARTS, _MOST = 10, 9
-_GAIN = 0.1
 
 
-@dataclass(frozen=True)
-class Addition:
-    """What a rule lacks, if anything.
-
-    Attributes:
-        what: In words.
-        r2: Held-out R^2 with it.
-    """
-
-    what: str
-    r2: float
-
-
-@dataclass(frozen=True)
-class Match:
-    """A known rule beside the recording.
-
-    Attributes:
-        name: The library's name.
-        rule: With constants and learning rate refitted.
-        r2: On held-out episodes.
-        cosine: Between its updates and the recorded ones.
-        magnitude: Root mean square of its updates over that of the recorded ones.
-        complexity, state_cost: Nodes, and buffers a parameter.
-        additions: What would explain more, one by one.
-    """
-
-    name: str
-    rule: Rule
-    r2: float
-    cosine: float
-    magnitude: float
-    complexity: int
-    state_cost: int
-    additions: tuple[Addition, ...] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether it is the recorded optimizer, as far as can be seen."""
-        return 1 - self.r2 < EXACT
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Known rules by how much of a recording they explain.
-
-    Attributes:
-        verdict: ``exact``, ``close``, ``unlike`` any, or ``none``: too little evidence.
-        sentence: The same in words.
-        matches: The refitted rules, best first.
-        left_out: Rules that could not be tried, and why.
-        cells: Recorded updates that were judged.
-        seconds: Time taken.
-    """
-
-    verdict: str
-    sentence: str
-    matches: tuple[Match, ...]
-    left_out: Mapping[str, str]
-    cells: int
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        rows = [{**asdict(match), "rule": match.rule.to_dict()} for match in self.matches]
-        return {**asdict(self), "matches": rows}
-
-
-def nearest(recording: Trajectories, rules: Sequence[Rule | str | Path] | None = None, *, seed: int = 0) -> Nearest:
+def nearest(
+    recording: Trajectories, rules: Sequence[Rule | str | Path] | Rule | str | Path | None = None, *, seed: int = 0
+) -> Nearest:
     """Find the known rules that come nearest to a recorded optimizer.
 
     Args:
         recording: Whole episodes are read; its rows are not.
-        rules: Rules to compare with; None: the library.
+        rules: Rules to compare with, or a single one; None: the library.
         seed: Draws coordinates.
 
     Raises:
@@ -123,16 +57,17 @@ def nearest(recording: Trajectories, rules: Sequence[Rule | str | Path] | None =
     """
     check_seed("seed", seed)
     begin = time.monotonic()
-    tried, left_out = _eligible([load_rule(rule) for rule in (library_names() if rules is None else rules)])
+    wanted = library_names() if rules is None else [rules] if isinstance(rules, (Rule, str, Path)) else rules
+    tried, left_out = _eligible([load_rule(rule) for rule in wanted])
     if not tried:
         raise OptionError("none of the rules can be run over single coordinates: give others")
     halves = _halves(recording, seed)
     if halves is None:
         told = "too little evidence: fewer than 200 finite updates that change; record more"
         return Nearest("none", told, (), left_out, 0, time.monotonic() - begin)
-    found = _Search(*halves).matches(tried)
-    verdict, sentence = _verdict(found)
-    return Nearest(verdict, sentence, tuple(found), left_out, halves[1].updates.numel(), time.monotonic() - begin)
+    found, alike = _Search(*halves).matches(tried)
+    said, sentence = verdict(found, alike, left_out, recording.gradients.shape[1])
+    return Nearest(said, sentence, tuple(found), left_out, halves[1].updates.numel(), time.monotonic() - begin)
 
 
 def _eligible(rules: Sequence[Rule]) -> tuple[list[Rule], dict[str, str]]:
@@ -146,23 +81,42 @@ def _eligible(rules: Sequence[Rule]) -> tuple[list[Rule], dict[str, str]]:
 
 
 def _halves(recording: Trajectories, seed: int) -> tuple[Cells, Cells] | None:
-    """What constants are fitted on and what is held out: episodes of either; of a single one, coordinates."""
+    """What constants are fitted on and what is held out: of each task every second episode; of one, coordinates."""
     values = [getattr(recording, name).to(torch.float64) for name in ("gradients", "weights", "episode_updates")]
-    episodes, steps, count = values[0].shape
+    steps = values[0].shape[1]
     whole = torch.stack([torch.isfinite(v).all(1) for v in values]).all(0) & (values[2] != 0).any(1)  # [E, C]
-    if episodes > 1:
-        first = torch.arange(episodes)[:, None].expand(-1, count) % 2 == 0
-    else:
-        first = torch.arange(count).expand(episodes, -1) % 2 == 0
+    first, scale = _first(recording), _scales(recording, values[2], whole)
     generator = torch.Generator().manual_seed(seed)
     halves = []
-    for side, most in ((first, FITTED), (~first, JUDGED)):
+    for side, most in ((first, FITTED), (~first, min(JUDGED, max(16, JUDGED_CELLS // max(steps, 1))))):
         chosen = torch.nonzero(whole & side)
         chosen = chosen[torch.randperm(len(chosen), generator=generator)[:most]]
         cells = [v[chosen[:, 0], :JUDGE_STEPS, chosen[:, 1]].T.contiguous() for v in values]
-        halves.append(Cells(cells[0], cells[1], cells[2], steps))
+        scales = scale[chosen[:, 0]]
+        halves.append(Cells(cells[0], cells[1], cells[2] * scales, steps, scales))
     fine = all(half.updates.numel() >= LEAST_CELLS // 2 and _changes(half.updates) for half in halves)
     return (halves[0], halves[1]) if fine else None
+
+
+def _first(recording: Trajectories) -> Tensor:
+    """Whether constants are fitted there, [E, C]."""
+    episodes, _, count = recording.gradients.shape
+    if episodes == 1:
+        return torch.arange(count).expand(episodes, -1) % 2 == 0
+    place = {number: index for index, number in enumerate(chain.from_iterable(recording.episodes_by_task))}
+    even = torch.tensor([place[number] % 2 == 0 for number in recording.episodes.tolist()], dtype=torch.bool)
+    return even[:, None].expand(-1, count)
+
+
+def _scales(recording: Trajectories, updates: Tensor, whole: Tensor) -> Tensor:
+    """What updates are multiplied by, [E]: of several tasks, one over the size that updates have on each."""
+    scale = torch.ones(len(updates), dtype=torch.float64)
+    tasks = recording.episodes_by_task
+    for numbers in tasks if len(tasks) > 1 else ():
+        rows = torch.isin(recording.episodes, torch.tensor(numbers))
+        size = updates[rows].mT[whole[rows]].square().mean().sqrt()
+        scale[rows] = 1 / size if size > 0 else 1.0  # no updates that count: none is chosen
+    return scale
 
 
 def _changes(updates: Tensor) -> bool:
@@ -177,8 +131,8 @@ class _Search:
         self.screen = fit.part(torch.arange(min(SCREENED, fit.updates.shape[1])), SCREEN_STEPS)
         self.held = held
 
-    def matches(self, rules: Sequence[Rule]) -> list[Match]:
-        """Rules refitted, best first; of equals the simplest."""
+    def matches(self, rules: Sequence[Rule]) -> tuple[list[Match], list[str]]:
+        """Rules refitted, best first, and the names of those that cannot be told apart from the first."""
         screened = []
         for rule in rules:
             refit = Refit(rule)
@@ -187,122 +141,50 @@ class _Search:
             screened.append((float(errors.min()), starts[int(errors.argmin())], refit))
         screened.sort(key=lambda entry: entry[0])
         found = [self.match(refit, start) for _, start, refit in screened[:REFITTED]]
-        if any(match.exact for match in found):  # one that is simpler may be as exact, once refitted
-            least = min((match.state_cost, match.complexity) for match in found if match.exact)
-            simpler = [e for e in screened[REFITTED:] if (e[2].rule.state_cost, e[2].rule.complexity) < least]
+        near = [_cost(match) for match, _ in found if match.r2 >= CLOSE]
+        if near:  # one that is simpler may be as good, once refitted
+            simpler = [entry for entry in screened[REFITTED:] if _cost(entry[2].rule) < min(near)]
             found += [self.match(refit, start) for error, start, refit in simpler if error < 0.9]
-        level = max(_ROUNDING, 10 * min(1 - match.r2 for match in found))
-        return sorted(found, key=lambda match: _rank(match, level))
+        return _ranked(found)
 
-    def match(self, refit: Refit, start: Tensor) -> Match:
+    def match(self, refit: Refit, start: Tensor) -> tuple[Match, Tensor]:
+        """A rule refitted and judged, and what it leaves over at each held-out coordinate."""
         rough = refit.fitted(start, self.screen, rounds=6)[0]
-        point, factor = refit.fitted(rough, self.fit)
-        rule = refit.made(point, factor)
-        best = factor * refit.predicted(point[None], self.held)[0]
-        agreed, given = _agreement(best, self.held.updates), answers(rule, self.held)
-        r2, cosine, magnitude = _agreement(given, self.held.updates)
+        rule, given = self.made(refit, *refit.fitted(rough, self.fit))
+        r2, cosine, magnitude = agreement(given, self.held.updates)
+        apart = where_apart(given, self.held) if 1 - r2 < EXACT else ""
+        match = Match(rule.name, rule, r2, cosine, magnitude, rule.complexity, rule.state_cost, apart=apart)
+        if not match.exact and r2 >= _HOPEFUL:
+            match = replace(match, additions=additions(given, self.held, r2))
+        return match, left_over(given, self.held.updates)
+
+    def made(self, refit: Refit, point: Tensor, factor: float) -> tuple[Rule, Tensor]:
+        """The rule with constants of few digits where those do as well, and its held-out updates."""
+        rule, best = refit.made(point, factor), factor * refit.predicted(point[None], self.held)[0]
+        given = answers(rule, self.held)
         if refit.jumps:  # a range of constants fits alike: the shortest numbers of it
-            shorter = (refit.made(point, factor, room=room) for room in (0.03, 0.01, 0.003))
-            alike = [r for r in shorter if _agreement(answers(r, self.fit), self.fit.updates)[0] >= agreed[0]]
-            rule, given = (alike[0], answers(alike[0], self.held)) if alike else (rule, given)
-            r2, cosine, magnitude = _agreement(given, self.held.updates)
-        elif 1 - r2 > 2 * (1 - agreed[0]) + EXACT / 10:  # digits that were cut did count
-            rule, given = refit.made(point, factor, room=0.0), best
-            r2, cosine, magnitude = agreed
-        match = Match(rule.name, rule, r2, cosine, magnitude, rule.complexity, rule.state_cost)
-        if match.exact or r2 < _HOPEFUL:
-            return match
-        return replace(match, additions=_additions(given, self.held, r2))
+            shorter = (refit.made(point, factor, room=room) for room in (0.05, 0.03, 0.01, 0.003))
+            fitted = agreement(answers(refit.made(point, factor, room=0.0), self.fit), self.fit.updates)[0]
+            alike = (r for r in shorter if agreement(answers(r, self.fit), self.fit.updates)[0] >= fitted - _ROUNDING)
+            short = next(alike, None)
+            return (rule, given) if short is None else (short, answers(short, self.held))
+        agreed = agreement(best, self.held.updates)[0]
+        if 1 - agreement(given, self.held.updates)[0] > 2 * (1 - agreed) + EXACT / 10:  # digits that were cut did count
+            return refit.made(point, factor, room=0.0), best
+        return rule, given
 
 
-def _rank(match: Match, level: float) -> tuple[float, int, int]:
-    """Error first; errors below a level are alike, and the simplest comes first."""
-    return (0.0 if 1 - match.r2 <= level and match.exact else 1 - match.r2, match.state_cost, match.complexity)
+def _ranked(found: Sequence[tuple[Match, Tensor]]) -> tuple[list[Match], list[str]]:
+    """By error; but those that cannot be told apart from the best come first, the simplest of them before all."""
+    left, best = min(((float(over.sum()), over) for _, over in found), key=lambda entry: entry[0])
+    level = max(_ROUNDING, 10 * left) if left < EXACT / 10 else 0.0
+    alike = [(1 - match.r2 <= level) or no_worse(over, best) for match, over in found]
+    order = sorted(
+        zip(alike, (match for match, _ in found), strict=True),
+        key=lambda entry: (not entry[0], *(_cost(entry[1]) if entry[0] else (1 - entry[1].r2,))),
+    )
+    return [match for _, match in order], [match.name for same, match in order[1:] if same]
 
 
-def _agreement(predicted: Tensor, updates: Tensor) -> tuple[float, float, float]:
-    """R^2, cosine, and ratio of sizes."""
-    left = (updates - predicted).square().sum() / (updates - updates.mean()).square().sum()
-    sizes = float(predicted.norm()), float(updates.norm())
-    cosine = float((predicted * updates).sum()) / max(sizes[0] * sizes[1], 1e-300)
-    return 1 - float(torch.nan_to_num(left, nan=torch.inf)), cosine, sizes[0] / sizes[1]
-
-
-def _additions(predicted: Tensor, held: Cells, r2: float) -> tuple[Addition, ...]:
-    """Single additions that explain more, fitted on one half of the held-out coordinates and judged on the other."""
-    deviation = float(predicted.std())
-    tried: dict[str, Tensor] = {}
-    for size in (0.5, 1, 1.5, 2, 3, 4):
-        tried[f"clipping at {size:g} deviations of its update"] = (
-            torch.tanh(predicted / (size * deviation)) * size * deviation
-        )[None]
-    tried["a term in the parameter (weight decay)"] = torch.stack([predicted, held.weights])
-    tried["a term in the present gradient"] = torch.stack([predicted, held.gradients])
-    tried["a schedule over the episode"] = _envelope(predicted)
-    found = []
-    for what, terms in tried.items():
-        fitted = _fit_on_half(terms, held.updates)
-        after = [
-            _agreement(f, u)[0]
-            for f, u in zip(fitted.chunk(_PARTS, 1), _second(held.updates).chunk(_PARTS, 1), strict=True)
-        ]
-        plain = _second(predicted).chunk(_PARTS, 1)
-        before = [_agreement(f, u)[0] for f, u in zip(plain, _second(held.updates).chunk(_PARTS, 1), strict=True)]
-        gained = _agreement(fitted, _second(held.updates))[0]
-        base = _agreement(_second(predicted), _second(held.updates))[0]
-        better = sum(a > b for a, b in zip(after, before, strict=True))
-        if gained - base > _GAIN * (1 - base) and better >= _MOST * len(after) / _PARTS:
-            found.append(Addition(what, r2 + gained - base))
-    found.sort(key=lambda entry: -entry.r2)
-    clipped = [entry for entry in found if entry.what.startswith("clipping")]
-    return tuple(entry for entry in found if entry not in clipped[1:])
-
-
-def _envelope(predicted: Tensor) -> Tensor:
-    """The update in each tenth of the episode, apart: [10, T, N]."""
-    steps = len(predicted)
-    tenth = torch.arange(steps) * 10 // steps
-    return torch.stack([predicted * (tenth == k)[:, None] for k in range(10)])
-
-
-def _fit_on_half(terms: Tensor, updates: Tensor) -> Tensor:
-    """The best sum of terms, [K, T, N]: fitted on every second coordinate, given at the others."""
-    half = slice(0, None, 2)
-    matrix, target = terms[:, :, half].flatten(1), updates[:, half].flatten()
-    normal = matrix @ matrix.T
-    weights = torch.linalg.lstsq(normal, (matrix @ target)[:, None], driver="gelsd").solution[:, 0]
-    return torch.einsum("k,ktn->tn", weights, terms[:, :, 1::2])
-
-
-def _second(values: Tensor) -> Tensor:
-    return values[:, 1::2]
-
-
-def _verdict(found: Sequence[Match]) -> tuple[str, str]:
-    best = found[0]
-    if best.exact:
-        level = max(_ROUNDING, 10 * (1 - best.r2))
-        same = [match.name for match in found[1:] if 1 - match.r2 <= level]
-        also = f"; {', '.join(same)} with the right constants do the same" if same else ""
-        error = math.sqrt(max(1 - best.r2, 1e-32))
-        return "exact", f"exact: {described(best.rule)}; differs by {error:.1g} of the updates' size{also}"
-    share = f"{math.floor(100 * best.r2)} %"
-    if max([best.r2, *(addition.r2 for addition in best.additions)]) >= CLOSE:
-        plus = "".join(f", plus {addition.what} ({addition.r2:.3f})" for addition in best.additions[:2])
-        return "close", f"{share} {described(best.rule)}{plus}"
-    explained = f"explains {share} of the updates" if best.r2 > 0 else "explains nothing of the updates"
-    return "unlike", f"unlike any known optimizer: the nearest, {described(best.rule)}, {explained}"
-
-
-def described(rule: Rule) -> str:
-    """A rule in words: its name, its constants, and how many steps its memories are."""
-    roles = constant_roles(rule.program.live)
-    told = [f"lr {rule.lr:g}"]
-    for name, role in roles.items():
-        value = rule.constants[name]
-        if role is Role.DECAY:
-            memory = 1 / (1 - value) if value < 1 else math.inf
-            told.append(f"{name} {value:g} (a memory of {f'{memory:.3g}' if memory < 1e5 else 'over 100,000'} steps)")
-        elif role is not Role.FLOOR and abs(value) > 1e-5:
-            told.append(f"{name} {value:g}")
-    return f"{rule.name} with {', '.join(told)}"
+def _cost(entry: Match | Rule) -> tuple[int, int]:
+    return entry.state_cost, entry.complexity

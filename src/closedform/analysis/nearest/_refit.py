@@ -31,17 +31,21 @@ STARTS = (0.0, -1.5, -3.0)
 
 @dataclass(frozen=True)
 class Cells:
-    """Recorded gradients, parameters and updates, [T, N] each, and the horizon."""
+    """Recorded gradients, parameters and updates, [T, N] each, the horizon, and what updates were multiplied by, [N].
+
+    Updates count in the size that they have on their task, so that of several tasks none outweighs the others.
+    """
 
     gradients: Tensor
     weights: Tensor
     updates: Tensor
     total: int
+    scale: Tensor
 
     def part(self, chosen: Tensor, steps: int | None = None) -> Cells:
         """Some coordinates, and the first steps."""
         gradients, weights, updates = (v[:steps, chosen] for v in (self.gradients, self.weights, self.updates))
-        return Cells(gradients, weights, updates, self.total)
+        return Cells(gradients, weights, updates, self.total, self.scale[chosen])
 
 
 class Refit:
@@ -65,7 +69,8 @@ class Refit:
         start = self.optimizer.init_state(cells.weights[0], None, cells.total)
         state = {key: value.expand(count, *value.shape) for key, value in start.items()}
         read = (values[:, None].expand(-1, count, -1) for values in (cells.gradients, cells.weights))
-        return replayed(self.optimizer.bind_stacked({"coordinates": points}), state, *read)[0].transpose(0, 1)
+        found, _ = replayed(self.optimizer.bind_stacked({"coordinates": points}), state, *read)
+        return found.transpose(0, 1) * cells.scale
 
     def errors(self, points: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
         """1 - R^2 at points, [K], and the factors by which updates are multiplied, [K]."""
@@ -137,10 +142,10 @@ class Refit:
 
 
 def answers(rule: Rule, cells: Cells) -> Tensor:
-    """A rule's updates, [T, N], over recorded gradients and parameters."""
+    """A rule's updates, [T, N], over recorded gradients and parameters, in the scale of the recorded ones."""
     optimizer = SymbolicOptimizer(rule, ())
     state = optimizer.init_state(cells.weights[0], None, cells.total)
-    return replayed(optimizer.bind(), state, cells.gradients, cells.weights)[0]
+    return replayed(optimizer.bind(), state, cells.gradients, cells.weights)[0] * cells.scale
 
 
 def scored(predicted: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
