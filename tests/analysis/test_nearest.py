@@ -94,6 +94,13 @@ def test_muon_is_not_mistaken() -> None:
     assert "muon" in found.left_out
 
 
+def test_what_no_matrix_shows_is_told() -> None:
+    """Muon is Nesterov's momentum on vectors: nothing recorded there tells them apart."""
+    found = nearest(cf.record("muon", "quadratic", steps=60, episodes=4), ["nesterov", "sgd"])
+    assert "no matrices were recorded" in found.sentence
+    assert "no matrices" not in nearest(recorded("sgd")).sentence
+
+
 def test_clipping_is_told() -> None:
     clipped = Rule.parse("clipped", "-0.003*tanh(m/0.05)", state={"m": "0.9*m + g"}, lr=1.0)
     found = nearest(recorded(clipped), ["momentum", "sgd"])

@@ -67,6 +67,8 @@ def nearest(
         return Nearest("none", told, (), left_out, 0, time.monotonic() - begin)
     found, alike = _Search(*halves).matches(tried)
     said, sentence = verdict(found, alike, left_out, recording.gradients.shape[1])
+    if said != "unlike" and _no_matrices(recording):
+        sentence += "; no matrices were recorded, to which it may do something else"
     return Nearest(said, sentence, tuple(found), left_out, halves[1].updates.numel(), time.monotonic() - begin)
 
 
@@ -119,6 +121,12 @@ def _scales(recording: Trajectories, updates: Tensor, whole: Tensor) -> Tensor:
     return scale
 
 
+def _no_matrices(recording: Trajectories) -> bool:
+    """Whether all recorded tensors are known to be vectors, on which Muon, say, is Nesterov's momentum."""
+    shapes = [entry.get("shape") for entry in recording.provenance.get("layers", ())]
+    return bool(shapes) and all(shape is not None and len(shape) < 2 for shape in shapes)
+
+
 def _changes(updates: Tensor) -> bool:
     return float(updates.std()) > 1e-9 * float(updates.abs().max())
 
@@ -163,9 +171,10 @@ class _Search:
         rule, best = refit.made(point, factor), factor * refit.predicted(point[None], self.held)[0]
         given = answers(rule, self.held)
         if refit.jumps:  # a range of constants fits alike: the shortest numbers of it
-            shorter = (refit.made(point, factor, room=room) for room in (0.05, 0.03, 0.01, 0.003))
-            fitted = agreement(answers(refit.made(point, factor, room=0.0), self.fit), self.fit.updates)[0]
-            alike = (r for r in shorter if agreement(answers(r, self.fit), self.fit.updates)[0] >= fitted - _ROUNDING)
+            shorter = (refit.made(point, factor, room=room) for room in (0.2, 0.1, 0.05, 0.03, 0.01, 0.003))
+            most = 1.01 * (1 - agreement(answers(refit.made(point, factor, room=0.0), self.fit), self.fit.updates)[0])
+            most += _ROUNDING
+            alike = (r for r in shorter if 1 - agreement(answers(r, self.fit), self.fit.updates)[0] <= most)
             short = next(alike, None)
             return (rule, given) if short is None else (short, answers(short, self.held))
         agreed = agreement(best, self.held.updates)[0]
