@@ -36,6 +36,7 @@ from closedform.distillation.problem import (
     Problem,
     Samples,
     compose_rule,
+    equation,
     prepare,
     state_names,
     subset,
@@ -247,9 +248,9 @@ class _Distillation:
         chosen: dict[str, Candidate] = {}
         for candidate in self.pool.best(most=self.config.max_complexity):
             for label in (*candidate.averages, *candidate.recurrences):
-                clash = any(set(candidate.recurrences) & set(owner.recurrences) for owner in chosen.values())
+                clash = any(_clash(candidate, owner) for owner in chosen.values())
                 new = label in names(candidate.expr) and label not in chosen and len(chosen) < EFFORT.search_states
-                if new and not (label in candidate.recurrences and clash):
+                if new and not clash:
                     chosen[label] = candidate
         return chosen
 
@@ -278,7 +279,10 @@ class _Distillation:
 
     def scored(self, candidate: Candidate) -> Scored:
         score = self.pool.scores[candidate]
-        text = to_text(rename(candidate.expr, state_names(candidate.live, self.data.samples.source)))
+        whole = candidate.whole
+        text = to_text(
+            equation(whole) if whole else rename(candidate.expr, state_names(candidate.live, self.data.samples.source))
+        )
         error = self.data.error(candidate, self.data.test)
         kept = (score.error, score.complexity, score.state_cost, candidate.stage, self.config.seed)
         return Scored(candidate, text, error, *kept)
@@ -298,6 +302,15 @@ class _Distillation:
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }
+
+
+def _clash(one: Candidate, other: Candidate) -> bool:
+    """Whether a name stands for different states in them."""
+    shared = one.averages.keys() & other.averages.keys()
+    if any(one.averages[name] != other.averages[name] for name in shared):
+        return True
+    shared = one.recurrences.keys() & other.recurrences.keys()
+    return one is not other and bool(shared)
 
 
 def _renamed(expr: Expr, written: Mapping[str, Expr]) -> Expr:

@@ -10,8 +10,8 @@ import torch
 
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._tidy import tidy
-from closedform.distillation.problem import Candidate, Problem, at_rows, nodes
-from closedform.lang import Apply, Expr, Number, apply, lags, names
+from closedform.distillation.problem import Candidate, Episodes, Problem, at_rows, nodes
+from closedform.lang import Apply, Expr, Number, Program, apply, lags, names
 
 ROOM = 2
 """Times ``max_complexity`` that a candidate may have on the way: fitting and pruning often make it smaller."""
@@ -95,6 +95,8 @@ class Pool:
     def _cost(self, candidate: Candidate) -> int:
         read = names(candidate.expr)
         states = frozenset(value for name, value in candidate.averages.items() if name in read)
+        if candidate.whole is not None:
+            return self.data.state_cost(candidate)
         key = frozenset((*read, *lags(candidate.expr).items(), *states, *candidate.recurrences.items()))
         if key not in self._costs:
             self._costs[key] = self.data.state_cost(candidate)
@@ -103,9 +105,17 @@ class Pool:
 
 def _finite_at_rest(candidate: Candidate, data: Problem) -> bool:
     """True if the equation is finite where all signals are 0, as for a parameter that never has a gradient."""
+    if candidate.whole is not None:
+        return _rests(candidate.whole)
     zero = torch.zeros(1, dtype=torch.float64)
     values = dict.fromkeys((*data.train.read(candidate.expr), *candidate.averages, *candidate.recurrences), zero)
     return bool(torch.isfinite(at_rows(candidate.expr, values, 1)).all())
+
+
+def _rests(program: Program) -> bool:
+    """Whether a whole program gives something finite for some steps without any gradient."""
+    still = torch.zeros(3, 1, dtype=torch.float64)
+    return bool(torch.isfinite(Episodes(still, still, len(still)).run(program)["update"]).all())
 
 
 def _guarded(expr: Expr, candidate: Candidate, data: Problem) -> Expr:

@@ -9,6 +9,7 @@ from closedform.distillation.problem._candidate import (
     Average,
     Candidate,
     constant_name,
+    equation,
     floors,
     lift_constants,
     nodes,
@@ -16,6 +17,7 @@ from closedform.distillation.problem._candidate import (
     with_decays,
 )
 from closedform.distillation.problem._compose import compose, compose_rule, state_names
+from closedform.distillation.problem._episodes import Episodes
 from closedform.distillation.problem._problem import BIG, UNCOUNTED, Part, Problem, at_rows, prepare, subset
 from closedform.distillation.problem._samples import Samples, Sequences
 from closedform.distillation.problem._scaling import Scaled
@@ -30,6 +32,7 @@ __all__ = [
     "UNCOUNTED",
     "Average",
     "Candidate",
+    "Episodes",
     "Part",
     "Problem",
     "Samples",
@@ -42,6 +45,7 @@ __all__ = [
     "compose",
     "compose_rule",
     "constant_name",
+    "equation",
     "floors",
     "lift_constants",
     "load_table",

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from closedform.distillation._config import AUTO, NONE, DistillConfig
 from closedform.distillation._front import EXACT
-from closedform.distillation.problem._candidate import Average, Candidate, lag_name
+from closedform.distillation.problem._candidate import WHOLE, Average, Candidate, lag_name
 from closedform.distillation.problem._compose import compose
+from closedform.distillation.problem._episodes import run_over
 from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples, Sequences
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.problem._states import Inputs, run_average, start_share
 from closedform.distillation.problem._symmetries import Signals, Symmetries, averages_of, decide
 from closedform.errors import DistillationError, ExpressionError
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, lags, names, walk
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, Program, lags, names, walk
 from closedform.trajectories import Column, hold_out, run_source
 
 SYMMETRY_ROWS = 5000
@@ -51,6 +52,7 @@ class Part:
         self._averages: dict[Average, Tensor] = {}
         self._inputs: Inputs = {}
         self._lags: dict[str, Tensor] = {}
+        self._outcomes: dict[object, Tensor] = {}
         self._states: dict[tuple[tuple[str, Expr], ...], dict[str, Tensor]] = {}
 
     @property
@@ -128,8 +130,28 @@ class Part:
         width = next(iter(self.signals.values())).shape[1]
         return history.transpose(0, 1)[:, step, episode * width + coordinate]
 
+    @cached_property
+    def episode_weights(self) -> Tensor:
+        """The same for the parameters."""
+        return self._sequences.weights[self._episodes].to(torch.float64)
+
+    def outcome(self, program: Program) -> Tensor:
+        """A whole program's update at the rows, [N]; the last few are kept."""
+        key = tuple(tuple(part.items()) for part in (program.constants, program.state, program.where, program.outputs))
+        if key not in self._outcomes:
+            if len(self._outcomes) >= KEPT_STATES:
+                self._outcomes.pop(next(iter(self._outcomes)))
+            given = (self.episode_gradients, self.episode_weights)
+            gradients, weights = (torch.nan_to_num(v, 0.0, 0.0, 0.0).transpose(0, 1).flatten(1) for v in given)
+            found = run_over(program, gradients, weights)
+            episode, coordinate, step = self.cells
+            self._outcomes[key] = found[step, episode * self.episode_gradients.shape[2] + coordinate]
+        return self._outcomes[key]
+
     def values(self, candidate: Candidate) -> dict[str, Tensor]:
         """What the names of a candidate's expression stand for at the rows, [N] each."""
+        if candidate.whole is not None:
+            return {WHOLE: self.outcome(candidate.whole)}
         averages = {name: self.average(average) for name, average in candidate.averages.items()}
         return {**self.read(candidate.expr), **averages, **self.states(candidate.recurrences)}
 
