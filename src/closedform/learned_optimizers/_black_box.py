@@ -50,7 +50,7 @@ class BlackBox(LearnedOptimizer):
 
     def __init__(self, factory: Factory, name: str, options: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.name, self.features = name, ("g",)
+        self.name, self.features = name, ("g", "w")
         self._factory, self._options = factory, dict(options or {})
         self._live: _Live | None = None
         self._makers: Makers = {}

@@ -161,43 +161,48 @@ class Design:
 
 
 _HATS = {"hat_m": "own", "hat_v": "own"}
+_EARLY = {**_HATS, "floor": "early"}
 _TOGETHER: tuple[dict[str, str], ...] = (
     _HATS,
-    {**_HATS, "floor": "early"},
-    {"above": "m", "inside": "clipped", "late": "late", "floor": "max", "hat_m": "", "hat_v": ""},
-    {"above": "m", "inside": "clipped t", "below": "mean", "late": "late", "floor": "max", "hat_m": "", "hat_v": ""},
-    {"above": "m", **_HATS, "root": "free", "floor": "early"},
+    _EARLY,
+    {**_HATS, "floor": "both"},
     {"above": "m", "inside": "divided", **_HATS},
-    {"above": "m", "inside": "divided", **_HATS, "floor": "early"},
+    {"above": "m", "inside": "divided", **_EARLY},
     {"above": "m", "below": "spread"},
-    {"above": "m+d", "below": "ahead", **_HATS},
-    {"above": "m+d", "below": "ahead", **_HATS, "floor": "early"},
-    {"above": "pair", **_HATS, "below": "top", "floor": "early"},
-    {"above": "x", "hat_m": "", "below": "deltas", "hat_v": ""},
-    {"above": "x", "hat_m": "", "schedule": "averaged"},
-    {"above": "x", "hat_m": "", "schedule": "averaged", "below": "mean", "hat_v": "own"},
-    {"above": "m", "form": "sign", "below": "signed", "hat_v": "own"},
-    {"above": "m", "form": "sign", "hat_m": ""},
-    {"above": "m", "inside": "weighted", "below": "mean", **_HATS, "schedule": "power"},
-    *({"above": "m", "below": below, "hat_m": "", "hat_v": ""} for below in ("conditional", "conditioned")),
-    {"above": "x", "below": "smooth", "hat_m": "", "hat_v": "", "floor": "inside"},
-    {"above": "x", "below": "sums", "hat_m": "", "hat_v": "", "floor": "outside"},
-    {"above": "x", "below": "", "hat_m": "", "hat_v": "", "floor": "outside", "form": "", "schedule": "dual"},
-    {"above": "m", "below": "", "hat_m": "own", "hat_v": "", "floor": "outside", "form": "trusted"},
-    {"above": "m", **_HATS, "schedule": "inverse"},
-    *(
-        {"above": above, "below": "", "hat_m": "", "hat_v": "", "floor": "outside", "form": "signs", "w": w}
-        for above in ("m", "m+x")
-        for w in ("", "w", "centre")
-    ),
-    {"above": "m", **_HATS, "form": "bounded", "floor": "early"},
-    {"above": "m", **_HATS, "form": "moderated", "floor": "early"},
-    {"above": "m", **_HATS, "form": "size", "floor": "early"},
-    {"above": "m", **_HATS, "form": "friction", "floor": "early"},
-    {"above": "m", "below": "mean", **_HATS, "schedule": "rectified"},
-    {"above": "m", "below": "mean", **_HATS, "schedule": "held", "floor": "early"},
+    {"above": "m", **_EARLY, "form": "bounded"},
+    {"above": "m", **_EARLY, "form": "moderated"},
+    {"above": "m", **_EARLY, "form": "size"},
+    {"above": "m", **_EARLY, "form": "friction"},
     {"above": "m", "hat_m": "", "hat_v": "own", "schedule": "nadam"},
 )
+"""Changes that go together."""
+KINDS: tuple[Design, ...] = (
+    Design(inside="clipped", below="mean", late="late", floor="max"),
+    Design(inside="clipped t", below="mean", late="late", floor="max"),
+    Design(inside="divided", below="mean", **_HATS),
+    Design(inside="weighted", below="mean", **_HATS, schedule="power"),
+    Design(above="m+d", below="ahead", **_HATS),
+    Design(above="pair"),
+    Design(above="pair", below="mean", **_EARLY),
+    Design(above="x", below="deltas"),
+    Design(above="x", below="sums"),
+    Design(above="x", below="smooth", floor="inside"),
+    Design(above="x", below="mean", late="late"),
+    Design(below="conditional"),
+    Design(below="conditioned"),
+    Design(below="signed", hat_v="own", form="sign"),
+    Design(below="mean", **_EARLY, root="free"),
+    Design(below="mean", **_HATS, schedule="rectified"),
+    Design(below="mean", **_EARLY, schedule="held"),
+    Design(below="mean", **_HATS, schedule="inverse"),
+    Design(below="mean", hat_v="own", schedule="nadam"),
+    Design(hat_m="own", form="trusted"),
+    Design(above="x", schedule="averaged"),
+    Design(above="x", below="mean", hat_v="own", schedule="averaged"),
+    Design(above="x", schedule="dual"),
+    *(Design(above=above, form="signs", w=w) for above in ("m", "m+x") for w in ("", "w", "centre")),
+)
+"""Designs that no single change of an Adam leads to."""
 _SENSIBLE: tuple[Callable[[Design], bool], ...] = (
     lambda d: bool(d.below) or (not (d.inside or d.late or d.hat_v or d.root) and d.floor == "outside"),
     lambda d: d.above != "x" or not (d.inside or d.hat_m or d.form in ("sign", "bounded", "moderated", "trusted")),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from closedform.distillation.designs._design import Design
+from closedform.distillation.designs._design import KINDS, Design
 from closedform.distillation.designs._fit import Cells, Fitted, fitted
 
-FIRST = tuple(
-    Design(above=above, below=below, hat_m=hat if above != "x" else "", hat_v=hat)
-    for above in ("m", "x", "m+x", "m+m")
-    for below in ("", "mean", "spread", "abs", "peak", "sum", "yogi")
-    for hat in ("", "own")
+FIRST = (
+    *KINDS,
+    *(
+        Design(above=above, below=below, hat_m=hat if above != "x" else "", hat_v=hat)
+        for above in ("m", "x", "m+x", "m+m")
+        for below in ("", "mean", "spread", "abs", "peak", "sum", "yogi")
+        for hat in ("", "own")
+    ),
 )
 WIDTH, PROMISING, LEVELS = 3, 8, 6
 """Designs that are changed at each level, changed ones that are fitted further, and levels."""
@@ -32,7 +35,9 @@ def searched(cells: Cells, enough: float, parameter: bool = True) -> Iterator[Fi
         parameter: Whether they may read the parameter.
     """
     met: set[Design] = set()
-    beam = _level([(design, {}) for design in FIRST if design.sensible], cells, met)
+    beam = _level(
+        [(design, {}) for design in FIRST if design.sensible and (parameter or not design.reads_parameter)], cells, met
+    )
     for _ in range(LEVELS):
         if not beam:
             return
@@ -54,7 +59,7 @@ def searched(cells: Cells, enough: float, parameter: bool = True) -> Iterator[Fi
 
 
 def _rank(one: Fitted) -> float:
-    return (one.error + NOTHING) * DEARER ** len(one.constants)
+    return (one.error + NOTHING) * DEARER ** (len(one.constants) + len(one.weights))
 
 
 def _plainest(best: Fitted, cells: Cells) -> Fitted:

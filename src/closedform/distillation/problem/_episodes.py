@@ -81,7 +81,8 @@ class _Run:
         if isinstance(expr, Number):
             return expr.value
         if isinstance(expr, Lag):
-            return ("lag", expr.steps, self.key(Symbol(expr.name)))
+            begun = self.program.init.get(expr.name, _ZERO)
+            return ("lag", expr.steps, self.key(Symbol(expr.name)), self.key(begun))
         if isinstance(expr, Apply):
             return (expr.op, *(self.key(arg) for arg in expr.args))
         if expr.name in self.numbers:
@@ -104,13 +105,21 @@ class _Run:
             return torch.tensor(key, dtype=torch.float64)
         assert isinstance(key, tuple)
         if key[0] == "lag":
-            return _shifted(self.at(key[2]).expand(self.episodes.shape), key[1])
+            return self.shifted(self.at(key[2]).expand(self.episodes.shape), key[1], self.at(key[3]))
         if key[0] == "filter":
             return self.filtered(*key[1:])
         if key[0] == "top":
             values = self.at(key[1]).expand(self.episodes.shape)
             return torch.cummax(values, dim=0).values.clamp_min(0)
         return OPERATORS[key[0]].torch(*(self.at(arg) for arg in key[1:]))
+
+    def shifted(self, values: Tensor, steps: int, begun: Tensor) -> Tensor:
+        """Values some steps ago: 0 before the start, and at it what a state began with."""
+        found = torch.zeros_like(values)
+        found[steps:] = values[:-steps]
+        if steps <= len(found):
+            found[steps - 1] = begun.expand(self.episodes.shape)[0]
+        return found
 
     def filtered(self, steps: int, share: object, new: object, start: object) -> Tensor:
         """S = share * s, some steps ago, + new."""
@@ -208,10 +217,6 @@ def _past(expr: Expr, states: Mapping[str, Expr]) -> Expr:
     if isinstance(expr, Apply):
         return Apply(expr.op, tuple(_past(arg, states) for arg in expr.args))
     return Lag(expr.name, 1) if isinstance(expr, Symbol) and expr.name in states else expr
-
-
-def _shifted(values: Tensor, steps: int) -> Tensor:
-    return torch.cat([values.new_zeros(min(steps, len(values)), values.shape[1]), values[:-steps]])
 
 
 def _linear(expr: Expr, name: str) -> tuple[Expr, Expr] | None:
