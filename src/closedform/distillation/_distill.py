@@ -28,6 +28,7 @@ from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._outcome import Keeps, Outcome, Prepared, Scored, Told
 from closedform.distillation._proposals import Pool
 from closedform.distillation._restarts import restarted
+from closedform.distillation._tidy import tidy
 from closedform.distillation.engines import BACKENDS, Backend
 from closedform.distillation.fit import prune, refine, round_constants
 from closedform.distillation.problem import (
@@ -279,10 +280,10 @@ class _Distillation:
 
     def scored(self, candidate: Candidate) -> Scored:
         score = self.pool.scores[candidate]
-        whole = candidate.whole
-        text = to_text(
-            equation(whole) if whole else rename(candidate.expr, state_names(candidate.live, self.data.samples.source))
-        )
+        if candidate.whole is not None:
+            text = to_text(tidy(equation(candidate.whole)))
+        else:
+            text = to_text(rename(candidate.expr, state_names(candidate.live, self.data.samples.source)))
         error = self.data.error(candidate, self.data.test)
         kept = (score.error, score.complexity, score.state_cost, candidate.stage, self.config.seed)
         return Scored(candidate, text, error, *kept)
