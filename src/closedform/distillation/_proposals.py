@@ -15,6 +15,8 @@ from closedform.lang import Apply, Expr, Number, Program, apply, lags, names
 
 ROOM = 2
 """Times ``max_complexity`` that a candidate may have on the way: fitting and pruning often make it smaller."""
+SURE = 1e-6
+"""1 - R^2 of a whole program that symmetries cannot refuse."""
 GUARD = 1e-8
 """Added to a denominator that is 0 at rest, in units of its mean over the training rows."""
 
@@ -48,7 +50,7 @@ class Pool:
         most = math.inf if self.config.max_state_cost is None else self.config.max_state_cost
         for proposed in candidates:
             candidate = self._usable(replace(proposed, expr=tidy(proposed.expr)).live)
-            candidate = None if candidate is None else self.data.symmetries.keep(candidate)
+            candidate = None if candidate is None else self._kept(candidate)
             if candidate is None or candidate in self.scores:
                 continue
             error, cost = self.data.error(candidate, self.data.train), self._cost(candidate)
@@ -81,6 +83,14 @@ class Pool:
     def least_error(self) -> float:
         """1 - R^2 of the best candidate on the training rows; infinite if there is none."""
         return min((score.error for score in self.scores.values()), default=math.inf)
+
+    def _kept(self, candidate: Candidate) -> Candidate | None:
+        """The candidate in a form that keeps to the symmetries; None if there is none.
+
+        They are measured, so a whole program that explains all but nothing knows better.
+        """
+        sure = candidate.whole is not None and self.data.error(candidate, self.data.train) < SURE
+        return candidate if sure else self.data.symmetries.keep(candidate)
 
     def _usable(self, candidate: Candidate) -> Candidate | None:
         """The candidate, perhaps with denominators kept off 0; None if it is too large, constant or cannot be saved."""

@@ -42,7 +42,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "floor": ("outside", "inside", "early", "both", "max"),
     "root": ("", "free"),
     "form": ("", "signs", "size", "agreeing", "sign", "friction", "bounded", "moderated", "trusted"),
-    "schedule": ("", "rectified", "held", "nadam", "power", "averaged", "dual", "inverse"),
+    "schedule": ("", "rectified", "held", "nadam", "power", "averaged", "dual", "inverse", "resilient"),
     "w": ("", "w", "centre"),
 }
 """Each choice's kinds; the first is the plain one.
@@ -66,7 +66,7 @@ form: as it is; its sign (signed momentum, Lion); its size with the gradient's s
     bounded ever closer (AdaBound); rates no larger than their average (AdaMod); trusted as much as the variance lets
     (M-SVAG).
 schedule: none, RAdam's, with plain steps at first or none, Nadam's, a power of t, averaged parameters (schedule-free),
-    dual averaging (MADGRAD), from multiplication to division (DualAdam).
+    dual averaging (MADGRAD), from multiplication to division (DualAdam), steps that grow until the sign turns (Rprop).
 w: added: nothing, a multiple of the parameter (decoupled weight decay), its sign about its own average (FOCUS).
 """
 STARTS = {
@@ -88,6 +88,10 @@ STARTS = {
     "k_mu": 0.004,
     "k_i": 0.01,
     "k_g": 0.1,
+    "k_up": 1.2,
+    "k_down": 0.5,
+    "k_low": 1e-4,
+    "k_high": 5e3,
     "v_0": 1e-6,
     "p": 0.5,
     "p_t": -0.5,
@@ -139,7 +143,12 @@ class Design:
     @property
     def jumps(self) -> bool:
         """Whether a sign turns with its constants."""
-        return self.form in ("signs", "sign") or self.below in ("yogi", "signed") or self.w == "centre"
+        return (
+            self.form in ("signs", "sign")
+            or self.schedule == "resilient"
+            or self.below in ("yogi", "signed")
+            or self.w == "centre"
+        )
 
     def program(self) -> Program:
         """The program: its outputs are the terms whose weights are to be found."""
@@ -200,6 +209,7 @@ KINDS: tuple[Design, ...] = (
     Design(above="x", schedule="averaged"),
     Design(above="x", below="mean", hat_v="own", schedule="averaged"),
     Design(above="x", schedule="dual"),
+    Design(above="x", schedule="resilient"),
     *(Design(above=above, form="signs", w=w) for above in ("m", "m+x") for w in ("", "w", "centre")),
 )
 """Designs that no single change of an Adam leads to."""
@@ -231,8 +241,8 @@ _SENSIBLE: tuple[Callable[[Design], bool], ...] = (
         or (d.below == "mean" and bool(d.hat_v and d.hat_m) and not (d.form or d.inside))
     ),
     lambda d: d.schedule != "nadam" or (d.above == "m" and bool(d.below) and not (d.inside or d.form or d.hat_m)),
-    lambda d: d.schedule not in ("averaged", "dual") or d.above == "x",
-    lambda d: d.schedule != "dual" or not (d.below or d.form or d.w),
+    lambda d: d.schedule not in ("averaged", "dual", "resilient") or d.above == "x",
+    lambda d: d.schedule not in ("dual", "resilient") or not (d.below or d.form or d.w or d.x != "g"),
     lambda d: d.x != "decayed" or not d.w,
     lambda d: d.w != "centre" or d.form == "signs",
 )
@@ -253,6 +263,8 @@ class _Writer:
         self.input()
         if d.schedule == "dual":
             return self.dual()
+        if d.schedule == "resilient":
+            return self.resilient()
         if d.above != "x" and not d.inside:
             self.averages()
         if d.below:
@@ -273,7 +285,7 @@ class _Writer:
     def program(self, terms: list[str]) -> Program:
         """Values that read inputs, and the past, alone become states."""
         values = {name: parse(text) for name, text in self.values.items()}
-        state = {name: _now(expr, name) for name, expr in values.items() if _is_state(expr, name, values)}
+        state = {name: _now(expr, values) for name, expr in values.items() if _is_state(expr, name, values)}
         where = {name: expr for name, expr in values.items() if name not in state}
         outputs = {f"u{k}": parse(term) for k, term in enumerate(terms)}
         constants = {name: STARTS[name] for name in self.constants}
@@ -479,6 +491,16 @@ class _Writer:
         self.values["v"] = f"prev(v) + sqrt(t)*square({self.x})"
         return ["w_0 - w", "z/(v**(1/3) + eps)"]
 
+    def resilient(self) -> list[str]:
+        """Riedmiller & Braun 1993; a step whose gradient's sign has just turned is left out."""
+        self.need("k_up", "k_down", "k_low", "k_high")
+        turned = "where(greater(0, g*prev(last)), {}, {})"
+        growth = f"where(greater(g*prev(last), 0), k_up, {turned.format('k_down', '1')})"
+        self.values["size"] = f"clip(prev(size)*{growth}, k_low, k_high)"
+        self.values["last"] = turned.format("0", "g")
+        self.init["size"] = "1"
+        return ["sign(last)*size"]
+
     def nadam(self) -> str:
         self.need("k_mu", "d_m")
         self.values["mu"] = "d_m*(1 - 0.5*0.96**(t*k_mu))"
@@ -533,11 +555,13 @@ class _Writer:
 
 
 def _is_state(expr: Expr, name: str, values: Mapping[str, Expr]) -> bool:
-    """Whether a value is a recurrence over inputs and its own last value alone."""
+    """Whether a value is a recurrence over inputs and last values of such recurrences alone."""
     past = lags(expr)
-    return past.get(name) == 1 and len(past.keys() & values.keys()) == 1 and not names(expr) & values.keys()
+    own = past.keys() & values.keys()
+    alone = past.get(name) == 1 and not names(expr) & values.keys() and all(past[other] == 1 for other in own)
+    return alone and all(_is_state(values[other], other, values) for other in own - {name})
 
 
-def _now(expr: Expr, name: str) -> Expr:
-    """A state's recurrence, which writes its old value by its name."""
-    return transform(expr, lambda node: Symbol(name) if node == Lag(name, 1) else node)
+def _now(expr: Expr, values: Mapping[str, Expr]) -> Expr:
+    """A state's recurrence, which writes old values of states by their names."""
+    return transform(expr, lambda node: Symbol(node.name) if isinstance(node, Lag) and node.name in values else node)

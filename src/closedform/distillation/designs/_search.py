@@ -34,7 +34,7 @@ def searched(cells: Cells, enough: float, parameter: bool = True) -> Iterator[Fi
         enough: 1 - R^2 at which it ends.
         parameter: Whether they may read the parameter.
     """
-    met: set[Design] = set()
+    met: set[tuple[Design, bool]] = set()
     beam = _level(
         [(design, {}) for design in FIRST if design.sensible and (parameter or not design.reads_parameter)], cells, met
     )
@@ -72,11 +72,13 @@ def _plainest(best: Fitted, cells: Cells) -> Fitted:
         best = plainer
 
 
-def _level(starts: list[tuple[Design, Mapping[str, float]]], cells: Cells, met: set[Design]) -> list[Fitted]:
+def _level(
+    starts: list[tuple[Design, Mapping[str, float]]], cells: Cells, met: set[tuple[Design, bool]]
+) -> list[Fitted]:
     found = []
     for design, constants in starts:
-        if design not in met:
-            met.add(design)
+        if (design, bool(constants)) not in met:  # from other constants it may end elsewhere
+            met.add((design, bool(constants)))
             one = fitted(design, cells, constants, LOOK)
             if one is not None:
                 found.append(one)

@@ -10,7 +10,7 @@ import torch
 from closedform.distillation._config import DistillConfig
 from closedform.distillation.designs._fit import Cells, Fitted, fitted, weighted
 from closedform.distillation.designs._search import searched
-from closedform.distillation.problem import Candidate, Episodes, Part, Problem
+from closedform.distillation.problem import WHOLE, Candidate, Episodes, Part, Problem
 from closedform.lang import Expr, Number, Program, Symbol, apply, lags, substitute, walk
 
 SIGNAL, PARAMETER, STAGE = "g", "w", "designs"
@@ -32,7 +32,9 @@ def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     more = _cells(data.train, FINISHED, CELLS * FINISHED // SEARCHED)
     for found in searched(cells, ENOUGH, PARAMETER in data.train.signals):
         whole = fitted(found.design, more, found.constants, STEPS) or found
-        yield Candidate.of(_rounded(whole, more), STAGE)
+        program = _rounded(whole, more)
+        if not isinstance(program.outputs[WHOLE], Number):
+            yield Candidate.of(program, STAGE)
 
 
 def _cells(part: Part, sequences: int, most: int) -> Cells:
@@ -115,7 +117,7 @@ def _summed(terms: Program, constants: Mapping[str, float], weights: list[float]
             named[f"c{k}"] = weight
             parts.append(apply("mul", Symbol(f"c{k}"), term))
     update = functools.reduce(functools.partial(apply, "add"), parts) if parts else Number(0)
-    return _plain(Program(named, terms.state, terms.where, {"update": update}, terms.init).live)
+    return _plain(Program(named, terms.state, terms.where, {WHOLE: update}, terms.init).live)
 
 
 def _plain(program: Program) -> Program:

@@ -6,6 +6,7 @@ recurrences that it needs, and `compose_rule` writes it down as a whole rule.
 
 from closedform.distillation.problem._candidate import (
     DIGITS,
+    WHOLE,
     Average,
     Candidate,
     constant_name,
@@ -30,6 +31,7 @@ __all__ = [
     "DIGITS",
     "READERS",
     "UNCOUNTED",
+    "WHOLE",
     "Average",
     "Candidate",
     "Episodes",
