@@ -11,6 +11,7 @@ from rich.table import Table
 
 from closedform import tasks
 from closedform._files import write_json
+from closedform.analysis import Nearest, nearest
 from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Out, Seed, app, show
 from closedform.cli._progress import bar
 from closedform.distillation import (
@@ -111,7 +112,8 @@ def distill_data(
     trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (recorded, unseen)]
     with bar("distilling") as progress:
         hall = distill(recording, backend, config, progress=progress)
-    _finish_rules(hall, trained_on, top, length, seed, out, json)
+    known = None if hall.interrupted else nearest(recording, seed=seed)
+    _finish_rules(hall, known, trained_on, top, length, seed, out, json)
 
 
 def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
@@ -129,7 +131,14 @@ def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
 
 
 def _finish_rules(
-    hall: HallOfFame, trained_on: list[list[Any]], top: int, length: int | None, seed: int, out: Path, json: bool
+    hall: HallOfFame,
+    known: Nearest | None,
+    trained_on: list[list[Any]],
+    top: int,
+    length: int | None,
+    seed: int,
+    out: Path,
+    json: bool,
 ) -> None:
     hall.save(out / "hall_of_fame.json")
     notes = _notes(hall)
@@ -157,9 +166,11 @@ def _finish_rules(
         "complexity": chosen.complexity,
         "state_cost": chosen.state_cost,
         "reason": reason,
+        "nearest": known and {"verdict": known.verdict, "sentence": known.sentence},
         "notes": notes,
     }
-    lines = [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
+    lines = [f"known optimizers: {known.sentence}"] if known else []
+    lines += [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
     show(found, json, lambda: _print(hall.table(chosen), lines))
     _end(hall)
 

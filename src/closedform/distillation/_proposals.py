@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from closedform.distillation._config import DistillConfig
+from closedform.distillation._config import AUTO, DistillConfig
 from closedform.distillation._tidy import tidy
 from closedform.distillation.problem import Candidate, Episodes, Problem, at_rows, nodes
 from closedform.lang import Apply, Expr, Number, Program, apply, lags, names
@@ -89,8 +89,10 @@ class Pool:
 
         They are measured, so a whole program that explains all but nothing knows better.
         """
-        sure = candidate.whole is not None and self.data.error(candidate, self.data.train) < SURE
-        return candidate if sure else self.data.symmetries.keep(candidate)
+        measured = candidate.whole is not None and self.config.symmetries == AUTO
+        if measured and self.data.error(candidate, self.data.train) < SURE:
+            return candidate
+        return self.data.symmetries.keep(candidate)
 
     def _usable(self, candidate: Candidate) -> Candidate | None:
         """The candidate, perhaps with denominators kept off 0; None if it is too large, constant or cannot be saved."""

@@ -69,7 +69,7 @@ schedule: none, RAdam's, with plain steps at first or none, Nadam's, a power of 
     dual averaging (MADGRAD), from multiplication to division (DualAdam), steps that grow until the sign turns (Rprop).
 w: added: nothing, a multiple of the parameter (decoupled weight decay), its sign about its own average (FOCUS).
 """
-STARTS = {
+_STARTS = {
     "d_m": 0.9,
     "d_v": 0.99,
     "d_b": 0.99,
@@ -288,7 +288,7 @@ class _Writer:
         state = {name: _now(expr, values) for name, expr in values.items() if _is_state(expr, name, values)}
         where = {name: expr for name, expr in values.items() if name not in state}
         outputs = {f"u{k}": parse(term) for k, term in enumerate(terms)}
-        constants = {name: STARTS[name] for name in self.constants}
+        constants = {name: _STARTS[name] for name in self.constants}
         init = {name: parse(text) for name, text in self.init.items() if name in state}
         return Program(constants, state, where, outputs, init)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 
 from closedform.distillation.designs._design import KINDS, Design
@@ -26,13 +28,14 @@ NOTHING, DEARER = 1e-13, 1.1
 """An error that is none, and how much larger one may be for a constant less."""
 
 
-def searched(cells: Cells, enough: float, parameter: bool = True) -> Iterator[Fitted]:
+def searched(cells: Cells, enough: float, parameter: bool = True, until: float = math.inf) -> Iterator[Fitted]:
     """Designs that explain more and more, each level's best; ends with one whose error is small enough.
 
     Args:
         cells: What they are fitted to.
         enough: 1 - R^2 at which it ends.
         parameter: Whether they may read the parameter.
+        until: When to end, as ``time.monotonic()`` tells it.
     """
     met: set[tuple[Design, bool]] = set()
     beam = _level(
@@ -43,7 +46,7 @@ def searched(cells: Cells, enough: float, parameter: bool = True) -> Iterator[Fi
             return
         best = _plainest(fitted(beam[0].design, cells, beam[0].constants, FINISH) or beam[0], cells)
         yield best
-        if best.error <= enough:
+        if best.error <= enough or time.monotonic() > until:
             return
         beam = [best, *beam[1:]]
         changed = [

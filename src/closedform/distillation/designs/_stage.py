@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -13,10 +14,12 @@ from closedform.distillation.designs._search import searched
 from closedform.distillation.problem import WHOLE, Candidate, Episodes, Part, Problem
 from closedform.lang import Expr, Number, Program, Symbol, apply, lags, substitute, walk
 
-SIGNAL, PARAMETER, STAGE = "g", "w", "designs"
-SEARCHED, CELLS, FINISHED = 48, 15_000, 192
+_SIGNAL, _PARAMETER, _STAGE = "g", "w", "designs"
+SEARCHED, CELLS, FINISHED = 48, 15_000, 320
 """Sequences, and their cells, that designs are searched on; sequences that what is found is fitted to."""
-ENOUGH = 1e-12
+SHARE = 0.5
+"""Of the time limit, after which no further level is begun."""
+EXPLAINED = 1e-12
 STEPS = 30
 SLACK = 1e-3
 """Share by which rounding may raise the error."""
@@ -24,24 +27,31 @@ SLACK = 1e-3
 
 def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Whole programs over the gradient, and the parameter where it was recorded; nothing without whole episodes."""
-    if not (data.recurrent and config.decays and SIGNAL in data.train.signals):
+    if not (data.recurrent and config.decays and config.time_limit and _SIGNAL in data.train.signals):
         return
     cells = _cells(data.train, SEARCHED, CELLS)
     if not bool(cells.target.any()):
         return
     more = _cells(data.train, FINISHED, CELLS * FINISHED // SEARCHED)
-    for found in searched(cells, ENOUGH, PARAMETER in data.train.signals):
-        whole = fitted(found.design, more, found.constants, STEPS) or found
-        program = _rounded(whole, more)
-        if not isinstance(program.outputs[WHOLE], Number):
-            yield Candidate.of(program, STAGE)
+    until = time.monotonic() + SHARE * config.time_limit
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # its arrays are small: threads would wait for each other
+    try:
+        for found in searched(cells, EXPLAINED, _PARAMETER in data.train.signals, until):
+            whole = fitted(found.design, more, found.constants, STEPS) or found
+            program = _rounded(whole, more)
+            if not isinstance(program.outputs[WHOLE], Number):
+                yield Candidate.of(program, _STAGE)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cells(part: Part, sequences: int, most: int) -> Cells:
-    """Whole sequences of the training episodes, evenly chosen of those that are not all 0, up to where one ends."""
+    """Whole sequences of the training episodes, up to where one ends, of gradients of all sizes but 0."""
     given = (part.episode_gradients, part.episode_weights, part.episode_updates)
     gradients, weights, updates = (values.transpose(0, 1).flatten(1) for values in given)
-    moving = torch.nan_to_num(gradients, 0.0, 0.0, 0.0).any(dim=0).nonzero().squeeze(1)
+    sizes = torch.nan_to_num(gradients, 0.0, 0.0, 0.0).square().sum(dim=0)
+    moving = sizes.argsort(stable=True)[int((sizes == 0).sum()) :]
     count = min(sequences, len(moving))
     chosen = moving[torch.linspace(0, max(len(moving) - 1, 0), count).round().to(torch.int64)]
     steps = min(len(gradients), max(most // max(count, 1), 1))
@@ -63,7 +73,7 @@ def _rounded(found: Fitted, cells: Cells) -> Program:
 class _Rounding:
     def __init__(self, found: Fitted, cells: Cells) -> None:
         self.found, self.cells, self.y = found, cells, cells.target
-        self.limit = self.error(found.constants) * (1 + SLACK) + ENOUGH
+        self.limit = self.error(found.constants) * (1 + SLACK) + EXPLAINED
 
     def table(self, constants: Mapping[str, float]) -> torch.Tensor:
         outputs = self.cells.episodes.run(self.found.program, constants)

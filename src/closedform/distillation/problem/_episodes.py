@@ -7,7 +7,8 @@ program or of one before, are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ _KEPT = 800
 """Arrays kept at hand."""
 _TOGETHER = 256
 """Sequences that are run at once."""
+_Row: TypeAlias = Callable[[int], Tensor]
 _ONE, _ZERO = Number(1), Number(0)
 
 
@@ -37,13 +39,16 @@ class Episodes:
         inputs = {"g": gradients, "w": weights, "t": t, **horizon_inputs(t, total)}
         self.inputs = {name: value.to(torch.float64) for name, value in inputs.items()}
         self._kept: dict[object, Tensor] = {}
+        self._plan = _Plan(Program())
 
     def run(self, program: Program, constants: Mapping[str, float] | None = None) -> dict[str, Tensor]:
         """The outputs of an elementwise program, [T, N], with other constants than its own if they are given."""
         if len(self._kept) > _KEPT:
             self._kept.clear()
         with torch.no_grad():
-            run = _Run(program, {**program.constants, **(constants or {})}, self)
+            if self._plan.program is not program:
+                self._plan = _Plan(program)
+            run = _Run(self._plan, {**program.constants, **(constants or {})}, self)
             return {name: run.value(expr).expand(self.shape) for name, expr in program.outputs.items()}
 
     def kept(self, key: object) -> Tensor | None:
@@ -62,15 +67,43 @@ def run_over(program: Program, gradients: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([Episodes(g, w, len(g)).run(program)["update"] for g, w in blocks], dim=1)
 
 
+class _Plan:
+    """What each name of a program is: a value, a filter, a largest value so far, or part of a knot."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.definitions: dict[str, Expr] = {
+            **{name: _past(expr, program.state) for name, expr in program.state.items()},
+            **program.where,
+        }
+        read = {name: {*names(expr), *lags(expr)} & self.definitions.keys() for name, expr in self.definitions.items()}
+        below = {name: _reached(name, read) for name in read}
+        self.knots = {
+            name: [other for other in read if other == name or (name in below[other] and other in below[name])]
+            for name in read
+        }
+        self.recurrent = {name: lags(expr).get(name, 0) for name, expr in self.definitions.items()}
+        self.linear = {name: _linear(expr, name) for name, expr in self.definitions.items() if self.recurrent[name]}
+        self.largest = {name: _largest(expr, name) for name, expr in self.definitions.items() if self.recurrent[name]}
+
+
+def _reached(name: str, read: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        new = read[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
+
+
 class _Run:
     """One program with its constants: every name's array, and a key that tells equal ones."""
 
-    def __init__(self, program: Program, constants: Mapping[str, float], episodes: Episodes) -> None:
-        self.episodes, self.program = episodes, program
+    def __init__(self, plan: _Plan, constants: Mapping[str, float], episodes: Episodes) -> None:
+        self.episodes, self.program, self.plan = episodes, plan.program, plan
         self.numbers = {name: Number(value) for name, value in constants.items()}
-        self.definitions: dict[str, Expr] = {
-            name: _past(expr, program.state) for name, expr in program.state.items()
-        } | dict(program.where)
+        self.definitions = plan.definitions
         self.keys: dict[str, object] = {}
 
     def value(self, expr: Expr) -> Tensor:
@@ -136,34 +169,18 @@ class _Run:
 
     def define(self, name: str) -> None:
         """Find what a state or named value is."""
-        together = self.knot(name)
-        expr, start = self.definitions[name], self.program.init.get(name, _ZERO)
+        plan, begun = self.plan, self.program.init.get(name, _ZERO)
+        together, steps = plan.knots[name], plan.recurrent[name]
         if len(together) > 1:
             self.step_by_step(together)
-        elif name not in lags(expr):
-            self.keys[name] = self.key(expr)
-        elif (parts := _linear(expr, name)) is not None:
-            share, new = parts
-            self.keys[name] = ("filter", lags(expr)[name], self.key(share), self.key(new), self.key(start))
-        elif (new_top := _largest(expr, name)) is not None and start == _ZERO:
-            self.keys[name] = ("top", self.key(new_top))
+        elif not steps:
+            self.keys[name] = self.key(self.definitions[name])
+        elif (parts := plan.linear[name]) is not None:
+            self.keys[name] = ("filter", steps, *(self.key(part) for part in parts), self.key(begun))
+        elif (new := plan.largest[name]) is not None and begun == _ZERO:
+            self.keys[name] = ("top", self.key(new))
         else:
             self.step_by_step(together)
-
-    def knot(self, name: str) -> list[str]:
-        """The names that read each other, this one among them, in order."""
-        below = {other: self.reached(other) for other in self.definitions}
-        return [other for other in self.definitions if other == name or (name in below[other] and other in below[name])]
-
-    def reached(self, name: str) -> set[str]:
-        found: set[str] = set()
-        ahead = [name]
-        while ahead:
-            expr = self.definitions[ahead.pop()]
-            new = {other for other in (*names(expr), *lags(expr)) if other in self.definitions} - found
-            found |= new
-            ahead += new
-        return found
 
     def step_by_step(self, together: list[str]) -> None:
         """States that read each other's past."""
@@ -189,27 +206,39 @@ class _Run:
         return self.key(expr)
 
     def stepped(self, exprs: Mapping[str, Expr]) -> dict[str, Tensor]:
-        steps, count = self.episodes.shape
-        found = {name: torch.zeros(steps, count, dtype=torch.float64) for name in exprs}
         begin = {name: self.value(self.program.init.get(name, _ZERO)).expand(self.episodes.shape)[0] for name in exprs}
-        known: dict[Expr, Tensor] = {}
+        found: dict[str, list[Tensor]] = {name: [] for name in exprs}
+        ready = {name: self.ready(expr, found, begin) for name, expr in exprs.items()}
+        for t in range(self.episodes.shape[0]):
+            for name, now in ready.items():
+                found[name].append(now(t).expand(self.episodes.shape[1]))
+        return {name: torch.stack(rows) for name, rows in found.items()}
 
-        def here(expr: Expr, t: int) -> Tensor:
-            if isinstance(expr, Lag) and expr.name in exprs:
-                return found[expr.name][t - expr.steps] if t >= expr.steps else begin[expr.name]
-            if isinstance(expr, Symbol) and expr.name in exprs:
-                return found[expr.name][t]
-            if isinstance(expr, Apply) and exprs.keys() & {*names(expr), *lags(expr)}:
-                return OPERATORS[expr.op].torch(*(here(arg, t) for arg in expr.args))
-            if expr not in known:
-                known[expr] = self.value(expr)
-            value = known[expr]
-            return value[t] if value.dim() == 2 else value
+    def ready(self, expr: Expr, found: Mapping[str, list[Tensor]], begin: Mapping[str, Tensor]) -> _Row:
+        """An expression as a function of the step."""
+        if isinstance(expr, Lag) and expr.name in found:
+            rows, first, steps = found[expr.name], begin[expr.name], expr.steps
+            return lambda t: rows[t - steps] if t >= steps else first
+        if isinstance(expr, Symbol) and expr.name in found:
+            rows = found[expr.name]
+            return lambda t: rows[t]
+        if isinstance(expr, Apply) and found.keys() & {*names(expr), *lags(expr)}:
+            return _applied(OPERATORS[expr.op].torch, [self.ready(arg, found, begin) for arg in expr.args])
+        value = self.value(expr)
+        if value.dim() < 2:
+            return lambda t: value
+        each = value.unbind(0)
+        return lambda t: each[t]
 
-        for t in range(steps):
-            for name, expr in exprs.items():
-                found[name][t] = here(expr, t)
-        return found
+
+def _applied(function: Callable[..., Tensor], args: list[_Row]) -> _Row:
+    if len(args) == 1:
+        (only,) = args
+        return lambda t: function(only(t))
+    if len(args) == 2:
+        left, right = args
+        return lambda t: function(left(t), right(t))
+    return lambda t: function(*[arg(t) for arg in args])
 
 
 def _past(expr: Expr, states: Mapping[str, Expr]) -> Expr:
