@@ -76,6 +76,7 @@ _STARTS = {
     "d_s": 0.98,
     "d_d": 0.9,
     "d_e": 0.99,
+    "d_r": 0.999,
     "d_w": 0.999,
     "d_f": 0.5,
     "eps": 1e-8,
@@ -206,6 +207,7 @@ KINDS: tuple[Design, ...] = (
     Design(below="mean", **_HATS, schedule="inverse"),
     Design(below="mean", hat_v="own", schedule="nadam"),
     Design(hat_m="own", form="trusted"),
+    *(Design(below="mean", **_EARLY, form=form) for form in ("bounded", "moderated", "size", "friction")),
     Design(above="x", schedule="averaged"),
     Design(above="x", below="mean", hat_v="own", schedule="averaged"),
     Design(above="x", schedule="dual"),
@@ -471,7 +473,7 @@ class _Writer:
         if d.form == "bounded":
             self.need("k_r", "k_t")
             return f"{above}*clip(k_r*rate, 1 - 1/(k_t*t + 1), 1 + 1/(k_t*t))"
-        self.mean("e", "d_e", "rate")
+        self.mean("e", "d_r", "rate")
         return f"{above}*min(rate, e)"
 
     def trusted(self, mean: str) -> str:

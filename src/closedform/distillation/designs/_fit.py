@@ -24,8 +24,9 @@ _H = 1e-5
 _FARTHEST = 2.0
 """How far a constant may move in one step, in its own coordinate."""
 _DONE = 1e-15
-_GAIN = 1e-3
-"""Share of the error whose gain no longer pays for another step."""
+_GAIN, _LITTLE, _THOROUGH = 1e-3, 1e-6, 60
+"""Shares of the error whose gain no longer pays for another step: of a fit, and of one of so many steps, which may lead
+through a valley."""
 _USUAL = (0.05, 0.9998)
 """Decays outside are at an end of what can be told; a changed design begins elsewhere."""
 _LONG, _LINE, _FINEST = 8, 0.5, 1e-5
@@ -96,7 +97,7 @@ def fitted(design: Design, cells: Cells, start: Mapping[str, float], steps: int)
         point, damping = best[1], max(damping * (best[2] or 0.1), 1e-10)
         left, weights = fit.left(point)
         assert left is not None
-        if gain < _GAIN:
+        if gain < (_GAIN if steps < _THOROUGH else _LITTLE):
             break
     if steps >= _LONG and design.jumps and float(left @ left) > _DONE:
         point = fit.polished(point)

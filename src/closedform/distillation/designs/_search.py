@@ -18,12 +18,14 @@ FIRST = (
         for hat in ("", "own")
     ),
 )
-WIDTH, PROMISING, LEVELS = 3, 8, 6
+WIDTH, PROMISING, LEVELS = 3, 12, 6
 """Designs that are changed at each level, changed ones that are fitted further, and levels."""
-LOOK, FIT, FINISH = 2, 8, 30
+LOOK, FIT, FINISH = 2, 8, 60
 """Steps of a fit: at first, of what is promising, of what is handed on."""
 GAIN = 0.7
 """Share of the error that a level must leave at most."""
+ELSEWHERE, FARTHER = (0.5, 0.9, 0.99, 0.999, 0.9998), 10
+"""Decays to begin at again, and how much larger the error may be after a first look for a fit to go to its end."""
 NOTHING, DEARER = 1e-13, 1.1
 """An error that is none, and how much larger one may be for a constant less."""
 
@@ -44,7 +46,8 @@ def searched(cells: Cells, enough: float, parameter: bool = True, until: float =
     for _ in range(LEVELS):
         if not beam:
             return
-        best = _plainest(fitted(beam[0].design, cells, beam[0].constants, FINISH) or beam[0], cells)
+        best = fitted(beam[0].design, cells, beam[0].constants, FINISH) or beam[0]
+        best = _plainest(best if best.error <= enough else _elsewhere(best, cells), cells)
         yield best
         if best.error <= enough or time.monotonic() > until:
             return
@@ -63,6 +66,16 @@ def searched(cells: Cells, enough: float, parameter: bool = True, until: float =
 
 def _rank(one: Fitted) -> float:
     return (one.error + NOTHING) * DEARER ** (len(one.constants) + len(one.weights))
+
+
+def _elsewhere(best: Fitted, cells: Cells) -> Fitted:
+    """The same design from other decays, one at a time: a fit may end in a valley."""
+    decays = [name for name in best.constants if name.startswith("d_")]
+    starts = ({**best.constants, name: value} for name in decays for value in ELSEWHERE)
+    tried = [one for start in starts if (one := fitted(best.design, cells, start, LOOK)) is not None]
+    found = min(tried, key=_rank, default=best)
+    finished = fitted(best.design, cells, found.constants, FINISH) if found.error < best.error * FARTHER else None
+    return finished if finished is not None and finished.error < best.error else best
 
 
 def _plainest(best: Fitted, cells: Cells) -> Fitted:

@@ -20,7 +20,7 @@ SEARCHED, CELLS, FINISHED = 48, 15_000, 320
 SHARE = 0.5
 """Of the time limit, after which no further level is begun."""
 EXPLAINED = 1e-12
-STEPS = 30
+STEPS = 60
 SLACK = 1e-3
 """Share by which rounding may raise the error."""
 
