@@ -188,7 +188,7 @@ class _Distillation:
         data, seed, deadline = self.data, self.config.seed, self.until(EFFORT.networks_until)
         averages = data.recurrent and bool(self.config.decays)
         forms = [functools.partial(units, data, count, averages) for count in EFFORT.units]
-        if data.recurrent:
+        if data.averaged:
             forms += [functools.partial(gated, data, 1 + k, self.bound()) for k in range(self.config.gates)]
         for form in forms:
             for candidate in form(seed, deadline):

@@ -6,6 +6,7 @@ update of sequences from all training episodes and all layers, from step 1 on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -19,6 +20,9 @@ from closedform.trajectories import Column, column_source
 
 SIGNAL = "g"
 """The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
+COLUMNS = (Column(SIGNAL),)
+EVEN = ("square", "abs")
+"""Functions that are never negative."""
 STAGE = "recurrences"
 """What the search over it is called."""
 DECAYS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
@@ -35,15 +39,31 @@ class Screen:
 
     Attributes:
         data: The same kind of data, of one column: every sequence is an episode, and every step before anything that
-            is not finite a row.
+            is not finite a row; of windows the last step alone.
     """
 
     def __init__(self, data: Problem, sequences: int = 48, cells: int = 60_000) -> None:
-        cut = _sequences(data.train, sequences, cells)
-        finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
-        samples = _samples(cut)
-        part = Part(samples, samples.columns, finite.flatten().nonzero().squeeze(1))
-        self.data = replace(data, samples=samples, columns=samples.columns, train=part, test=part)
+        found = data.samples.sequences
+        if found is not None and found.ends:
+            samples, rows = data.samples, _ends(data.train, cells // found.gradients.shape[1])
+        else:
+            cut = _sequences(data.train, sequences, cells)
+            finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
+            samples, rows = _samples(cut), finite.flatten().nonzero().squeeze(1)
+        part = Part(samples, COLUMNS, rows)
+        self.data = replace(data, samples=samples, columns=COLUMNS, train=part, test=part)
+
+    def told_apart(self, averages: Iterable[Average]) -> list[Average]:
+        """Averages without those that another one is a multiple of at every cell, as where all windows are as long.
+
+        Of two kept is the one that is read as if all before a window had been like it, where it is never negative; the
+        one that begins at 0 where it may have either sign.
+        """
+        if bool(self.data.train.cells[2].unique().numel() > 1):
+            return list(averages)
+        means = ("mean", "top")
+        chosen = (replace(a, corrected=a.transform in EVEN) if a.kind in means else a for a in averages)
+        return list(dict.fromkeys(chosen))
 
     @property
     def silent(self) -> bool:
@@ -80,6 +100,13 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
     return [replace(start, decay=decay) for decay in DECAYS]
 
 
+def _ends(part: Part, count: int) -> Tensor:
+    """At most so many of the rows of windows, evenly chosen of those whose windows are not all 0."""
+    busy = torch.from_numpy(part.signals[SIGNAL]).ne(0).any(dim=2)[part.cells[0], 0].nonzero().squeeze(1)
+    picks = torch.linspace(0, max(len(busy) - 1, 0), min(count, len(busy))).round().to(torch.int64)
+    return part.rows[busy[picks]]
+
+
 def _sequences(part: Part, sequences: int, cells: int) -> Sequences:
     """Sequences that the rows lie on, evenly chosen of those that are not all 0: each an episode of one coordinate."""
     episode, coordinate, step = part.cells
@@ -102,7 +129,7 @@ def _samples(sequences: Sequences) -> Samples:
     """Every step of every sequence as a row of one column, the gradient."""
     episode, step, coordinate = sequences.cells
     return Samples(
-        columns=(Column(SIGNAL),),
+        columns=COLUMNS,
         features=sequences.gradients.reshape(-1, 1),
         updates=sequences.updates.flatten(),
         part=episode,
