@@ -18,7 +18,7 @@ from closedform._options import with_options
 from closedform._progress import OnRecord, Progress
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._distill import search
-from closedform.distillation._front import MAX_ENTRIES, MOST_ROWS, Front, non_dominated
+from closedform.distillation._front import HIDDEN, MAX_ENTRIES, MOST_ROWS, RECORDED_ROWS, Evidence, Front, non_dominated
 from closedform.distillation._hall import Buffers, Error, Formula, Nodes, Stage
 from closedform.distillation._outcome import Scored, Told
 from closedform.distillation.problem import (
@@ -136,6 +136,12 @@ class EquationHall(Front[Equation]):
     format = "closedform.equations/1"
     counted_rows = MOST_ROWS
 
+    @property
+    def evidence(self) -> Evidence:
+        """What errors were measured on, as far as it counts: windows are neighbours, as rows of a recording are."""
+        most = RECORDED_ROWS if self.provenance.get("window") else self.counted_rows
+        return Evidence.of(self.provenance, most)
+
     @classmethod
     def row(cls, entry: Equation) -> dict[str, Any]:
         """An equation as it is written; the program comes last."""
@@ -215,13 +221,14 @@ def distill_table(
     """
     config = with_options(config or DistillConfig(), options, "option of distill")
     scaled = Scaled.of(checked(table, config.nonfinite_limit))
-    problem = prepare(scaled.table.samples(scaled.window), config, scaled.exact)
+    window, exact = scaled.window, scaled.exact if scaled.window is None else HIDDEN
+    problem = prepare(scaled.table.samples(window), config, exact)
     outcome = search(functools.partial(_same, problem), backend, config, Told(progress, on_record), _always)
     judged = _Judged(table, scaled, problem)
     found = [equation for entry in outcome.entries if (equation := judged.equation(entry)) is not None]
     usable = [entry for entry in found if math.isfinite(entry.error) and entry.complexity <= config.max_complexity]
-    provenance = {**outcome.provenance, **_provenance(table, outcome.provenance)}
-    return EquationHall(non_dominated(usable, scaled.exact), provenance)
+    provenance = {**outcome.provenance, **_provenance(table, window, outcome.provenance)}
+    return EquationHall(non_dominated(usable, exact), provenance)
 
 
 def _same(problem: Problem, _: DistillConfig) -> Problem:
@@ -271,7 +278,7 @@ class _Judged:
     @cached_property
     def inside(self) -> dict[str, str]:
         """What the search calls the columns, where it does not call them as the table does."""
-        return {} if self.scaled.window is None else self.scaled.window.inside(self.table)
+        return {} if self.scaled.window is None else self.scaled.window.inside(self.table.columns())
 
     def written(self, expr: Expr, candidate: Candidate, searched: Mapping[str, str]) -> Rule | None:
         """The program of an equation, under the names of the search; None if it is past the language's limits."""
@@ -286,12 +293,13 @@ class _Judged:
             return None
 
 
-def _provenance(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(table: Table, window: Window | None, found: Mapping[str, Any]) -> dict[str, Any]:
     lagged = any(column.lag for column in table.columns())
     return {
         "table": table.source,
         "target": table.target_name,
         "columns": list(table.names),
+        "window": None if window is None else dataclasses.asdict(window),
         "held_out": "runs of neighbouring rows" if lagged else "rows drawn at random",
         "notes": [*table.notes, *_missing(table), *found.get("notes", ())],
     }

@@ -22,13 +22,14 @@ from closedform.distillation.problem._scaling import Scaled
 from closedform.distillation.problem._sequences import Tape, run_recurrences
 from closedform.distillation.problem._table_files import READERS, load_table
 from closedform.distillation.problem._tables import Table, checked
-from closedform.distillation.problem._windows import KNOWN, Window
+from closedform.distillation.problem._windows import KNOWN, SIGNAL, Window
 
 __all__ = [
     "BIG",
     "DIGITS",
     "KNOWN",
     "READERS",
+    "SIGNAL",
     "UNCOUNTED",
     "Average",
     "Candidate",

@@ -93,7 +93,7 @@ class Scaled:
         if table.target_name in series:  # lags of the target itself
             series[table.target_name].append(table.target)
         each = {name: Scaling.of(np.stack(parts)) for name, parts in series.items()}
-        window = Window.of(table)
+        window = Window.of(dict(zip(table.names, table.values.T, strict=True)), table.lags)
         if window is not None and not each[window.signal].centre:
             each |= {name: Scaling() for name in (window.signal, window.clock) if name is not None}
         columns = {column.name: each[column.feature] for column in table.columns()}
@@ -128,8 +128,9 @@ class Scaled:
         def own(leaf: Expr) -> Expr:
             if isinstance(leaf, Lag):
                 return self.columns[lag_name(leaf)].inside(leaf)
-            known = isinstance(leaf, Symbol) and leaf.name in self.columns  # others are states
-            return self.columns[leaf.name].inside(leaf) if known else leaf
+            if isinstance(leaf, Symbol) and leaf.name in self.columns:  # others are states
+                return self.columns[leaf.name].inside(leaf)
+            return leaf
 
         plainly = self.target.outside(transform(expr, own))
         forms = [form for form in (plainly, _tidied(plainly)) if form is not None]

@@ -134,7 +134,7 @@ class Table:
             step=torch.from_numpy(step),
             provenance={"table": self.source, "target": self.target_name, "rows": count},
         )
-        return samples if window is None else window.samples(self, samples)
+        return samples if window is None else window.samples(samples)
 
     def _dealt(self, shuffled: bool) -> np.ndarray:
         """The block of each row, [N]; one for all rows of a group."""

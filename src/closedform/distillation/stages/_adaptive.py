@@ -18,9 +18,9 @@ from functools import cached_property
 
 import numpy as np
 
-from closedform.distillation.problem import Average, Candidate
+from closedform.distillation.problem import SIGNAL, Average, Candidate
 from closedform.distillation.stages._dictionary import Term
-from closedform.distillation.stages._screen import DECAYS, SIGNAL, STAGE, Screen, gradient_averages
+from closedform.distillation.stages._screen import DECAYS, STAGE, Screen, gradient_averages
 from closedform.distillation.stages._sums import best_pairs, weighted_sum
 from closedform.lang import Expr, Number, Symbol, apply
 

@@ -22,10 +22,10 @@ import torch
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.fit import refine
-from closedform.distillation.problem import Candidate, Problem
+from closedform.distillation.problem import SIGNAL, Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
 from closedform.distillation.stages._dictionary import Term, assemble, choose, with_expr
-from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
+from closedform.distillation.stages._screen import STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation.stages._signs import signs
 from closedform.distillation.stages._sums import best_pairs, best_singles, weighted_sum
 from closedform.lang import Number, Symbol, apply

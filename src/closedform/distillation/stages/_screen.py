@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.distillation.problem import Average, Part, Problem, Samples, Sequences
+from closedform.distillation.problem import SIGNAL, Average, Part, Problem, Samples, Sequences
 from closedform.lang import Expr, Lag, Symbol
 from closedform.trajectories import Column, column_source
 
-SIGNAL = "g"
-"""The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
 COLUMNS = (Column(SIGNAL),)
 EVEN = ("square", "abs")
 """Functions that are never negative."""
