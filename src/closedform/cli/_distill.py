@@ -62,8 +62,8 @@ def distill_data(
     lags: Annotated[
         bool | None,
         typer.Option(
-            help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out, and where x_1 to "
-            "x_5 or more are there: then each row is a window, and recurrences over it are searched too."
+            help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out, or where x_1 to "
+            "x_5 or more are there: each row is a window then, and recurrences over it are searched too."
         ),
     ] = None,
     nonfinite_limit: Annotated[
@@ -85,7 +85,9 @@ def distill_data(
 ) -> None:
     """Distil a recording into rules, or a table of data into equations.
 
-    A table whose rows are windows (columns x, x_1, x_2, ...) gives rules too, where they read nothing else. What comes out is a hall of fame of error, complexity and state cost, and one choice of it. With --task or --unseen
+    A table whose rows are windows (columns x, x_1, x_2, ...) gives rules too, where they read nothing else.
+
+    What comes out is a hall of fame of error, complexity and state cost, and one choice of it. With --task or --unseen
     that is made by what rules do, not by R^2 alone: the most faithful ones train.
     """
     config = DistillConfig(

@@ -33,7 +33,7 @@ TOLERANCE = 0.01
 EXACT = 1e-9
 """1 - R^2 below which equations are told apart by size alone: recordings are in single precision."""
 HIDDEN = 1e-8
-"""The same for windows, which hide a share of every state: 4e-5 of a decay of 0.6 through 20 steps, 1e-9 when squared."""
+"""The same for windows, which hide a share of every state: of a decay of 0.6 through 20 steps 4e-5, 1e-9 squared."""
 NATS = 3.0
 """What a node or a buffer costs: one of about 20 operators, columns and constants."""
 MOST_ROWS = 1000
