@@ -1,6 +1,6 @@
 """Tables whose rows are windows: what `closedform distill` finds in 20 lags of a gradient.
 
-    python benchmarks/windows.py [--only NAME,...] [--runs runs/windows]
+    python benchmarks/windows.py [--only "NAME;..."] [--runs runs/windows]
 
 Trains a small network on scikit-learn's digits with an optimizer of torch.optim, or with the learned optimizer rp on
 the same task, and writes a table: 4,000 rows drawn among the steps of 60 parameters, in no order, each the gradient g
@@ -139,7 +139,7 @@ def learned(seed: int) -> Run:
 
 def table_of(case: Case, run: Run) -> dict[str, np.ndarray]:
     """The table's columns, the target y last."""
-    steps, count = run.gradients.shape
+    count = run.gradients.shape[1]
     before = np.concatenate([np.zeros((LAGS, count)), run.gradients])
     t, c = (part.ravel() for part in np.meshgrid(np.arange(case.first, case.last), np.arange(count), indexing="ij"))
     rows = np.random.default_rng(0).permutation(len(t))[:ROWS]

@@ -190,6 +190,8 @@ class _Row:
 
 
 def _entry(row: _Row, index: int) -> Equation:
+    if (row.window is None) != (row.written is None):
+        raise Malformed(f"entries[{index}]: a window and what is written over it come together")
     try:
         written = None if row.written is None else Rule.from_dict(row.written)
     except RuleError as error:

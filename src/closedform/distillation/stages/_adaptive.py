@@ -115,8 +115,8 @@ class Adaptive:
         return _Above([None, *self._screen.told_apart(NUMERATORS)], self._screen)
 
     def _told_apart(self, below: Iterable[_Below]) -> list[_Below]:
-        kept = {entry.average: entry for entry in below}
-        return [kept[average] for average in self._screen.told_apart(kept)]
+        offered = {entry.average: entry for entry in below}
+        return [offered[average] for average in self._screen.told_apart(offered)]
 
     def ratios(self) -> Iterator[Candidate]:
         """c*N/(root(D) + eps)."""

@@ -52,16 +52,16 @@ class Screen:
         self.data = replace(data, samples=samples, columns=COLUMNS, train=part, test=part)
 
     def told_apart(self, averages: Iterable[Average]) -> list[Average]:
-        """Averages without those that another one is a multiple of at every cell, as where all windows are as long.
+        """All averages; where all cells are ends of windows of one length, those that can be known from them.
 
-        Of two kept is the one that is read as if all before a window had been like it, where it is never negative; the
-        one that begins at 0 where it may have either sign.
+        There corrected and uncorrected averages are multiples of each other. Kept is the one that is read as if all
+        before a window had been like it, where it is never negative; the one that begins at 0 where it may have either
+        sign. What never fades, a sum or the largest value so far, is mostly hidden.
         """
-        if bool(self.data.train.cells[2].unique().numel() > 1):
+        if self.data.train.cells[2].unique().numel() > 1:
             return list(averages)
-        means = ("mean", "top")
-        chosen = (replace(a, corrected=a.transform in EVEN) if a.kind in means else a for a in averages)
-        return list(dict.fromkeys(chosen))
+        fading = (average for average in averages if average.kind not in ("sum", "top"))
+        return list(dict.fromkeys(replace(a, corrected=a.kind == "mean" and a.transform in EVEN) for a in fading))
 
     @property
     def silent(self) -> bool:
