@@ -2,10 +2,10 @@
 
 An episode begins at the window's oldest step, or at the first step of all where the row is that early (a column that
 counts steps says so, or zeros that are nowhere else than at the oldest steps), with states that are 0. What was before
-is not in the table, so an average of decay d lacks the share d**(K + 1). An average that can have either sign is taken
-to have been 0 before, the best guess where gradients are independent; one that cannot is divided by the share that the
-window holds, as if all before had been like the window. Where episodes are of different lengths these two differ by
-more than a factor, and both are tried.
+is not in the table, so an average of decay d lacks the share d**(K + 1). In a sum, an average that can have either sign
+is taken to have been 0 before, the best guess where gradients are independent; what is never negative, and all of a
+ratio, is divided by the share that the window holds, as if all before had been like the window (Adam's correction).
+Where episodes are of different lengths these two differ by more than a factor, and both are tried.
 
 The window's signal is called g here, so that the search for recurrences is the one over recordings, and what is found
 is a whole rule. Other columns stand in its program as constants.

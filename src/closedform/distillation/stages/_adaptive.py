@@ -20,7 +20,7 @@ import numpy as np
 
 from closedform.distillation.problem import SIGNAL, Average, Candidate
 from closedform.distillation.stages._dictionary import Term
-from closedform.distillation.stages._screen import DECAYS, STAGE, Screen, gradient_averages
+from closedform.distillation.stages._screen import DECAYS, EVEN, STAGE, Screen, gradient_averages
 from closedform.distillation.stages._sums import best_pairs, weighted_sum
 from closedform.lang import Expr, Number, Symbol, apply
 
@@ -99,10 +99,10 @@ class Adaptive:
     @cached_property
     def _forms(self) -> list[_Form]:
         """All forms, best first; ahead of them the best ones of different kinds."""
-        forms = [form for below in self._told_apart(_below()) for form in self._above.best(below, self._screen)]
+        forms = [form for below in self._told_apart(_below()) for form in self._any.best(below, self._screen)]
         for decay in SPREAD_DECAYS:
             about = Average(SIGNAL, decay)
-            few = _Above([None, *self._screen.told_apart([about, replace(about, corrected=True)])], self._screen)
+            few = self._above([about, replace(about, corrected=True)])
             forms += [form for below in self._told_apart(_spreads(about)) for form in few.best(below, self._screen)]
         forms.sort(key=lambda form: form.error)
         firsts: dict[object, _Form] = {}
@@ -111,12 +111,15 @@ class Adaptive:
         return list(dict.fromkeys([*list(firsts.values())[:KINDS_TRIED], *forms]))
 
     @cached_property
-    def _above(self) -> _Above:
-        return _Above([None, *self._screen.told_apart(NUMERATORS)], self._screen)
+    def _any(self) -> _Above:
+        return self._above(NUMERATORS)
+
+    def _above(self, averages: Iterable[Average]) -> _Above:
+        return _Above([None, *self._screen.told_apart(averages, (None, *EVEN))], self._screen)
 
     def _told_apart(self, below: Iterable[_Below]) -> list[_Below]:
         offered = {entry.average: entry for entry in below}
-        return [offered[average] for average in self._screen.told_apart(offered)]
+        return [offered[average] for average in self._screen.told_apart(offered, EVEN)]
 
     def ratios(self) -> Iterator[Candidate]:
         """c*N/(root(D) + eps)."""
@@ -135,9 +138,9 @@ class Adaptive:
         for below in list(dict.fromkeys(form.below for form in self._forms[:KINDS_TRIED])):
             form = next(form for form in self._forms if form.below == below)
             root = below.rooted(self._screen.values(below.average)) + form.floor
-            table = self._above.table / np.maximum(root, 1e-300)[:, None]
+            table = self._any.table / np.maximum(root, 1e-300)[:, None]
             for chosen, weights in best_pairs(table, self._screen.y):
-                above = weighted_sum([_term(self._above.entries[k]) for k in chosen], weights)
+                above = weighted_sum([_term(self._any.entries[k]) for k in chosen], weights)
                 expr = apply("div", above.expr, below.expr(form.floor))
                 yield replace(above, expr=expr, averages={**above.averages, **form.averages})
 

@@ -6,7 +6,7 @@ update of sequences from all training episodes and all layers, from step 1 on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -51,17 +51,20 @@ class Screen:
         part = Part(samples, COLUMNS, rows)
         self.data = replace(data, samples=samples, columns=COLUMNS, train=part, test=part)
 
-    def told_apart(self, averages: Iterable[Average]) -> list[Average]:
+    def told_apart(self, averages: Iterable[Average], corrected: Container[str | None]) -> list[Average]:
         """All averages; where all cells are ends of windows of one length, those that can be known from them.
 
-        There corrected and uncorrected averages are multiples of each other. Kept is the one that is read as if all
-        before a window had been like it, where it is never negative; the one that begins at 0 where it may have either
-        sign. What never fades, a sum or the largest value so far, is mostly hidden.
+        There corrected and uncorrected averages are multiples of each other, and one of them is kept. What never fades,
+        a sum or the largest value so far, is mostly hidden.
+
+        Args:
+            averages: The averages.
+            corrected: Functions whose averages are kept corrected, as if all before a window had been like it.
         """
         if self.data.train.cells[2].unique().numel() > 1:
             return list(averages)
         fading = (average for average in averages if average.kind not in ("sum", "top"))
-        return list(dict.fromkeys(replace(a, corrected=a.kind == "mean" and a.transform in EVEN) for a in fading))
+        return list(dict.fromkeys(replace(a, corrected=a.kind == "mean" and a.transform in corrected) for a in fading))
 
     @property
     def silent(self) -> bool:
