@@ -16,7 +16,7 @@ from closedform.distillation.problem._windows import Window
 from closedform.errors import CheckpointError, UnknownNameError
 from closedform.trajectories import Column
 
-QUICK = {"backend": "sparse", "threads": 1}
+QUICK = {"backend": "sparse", "threads": 1, "time_limit": 0}
 LAGS, STEPS, PARAMETERS = 19, 80, 30
 Columns = dict[str, np.ndarray]
 
@@ -110,6 +110,13 @@ def test_rows_of_the_first_steps_tell_how_averages_begin() -> None:
     without = distill_table(Table.from_columns(columns, "y", features=lag_names()), **QUICK).choose()
     assert without.window == Window("x", LAGS, None, padded=True)
     assert without.equation == entry.equation
+
+
+def test_a_short_memory_is_no_sum_of_lags() -> None:
+    g = gradients()
+    columns = windows(g, torch_updates(lambda w: torch.optim.SGD(w, lr=0.1, momentum=0.3), g))
+    entry = distill_table(Table.from_columns(columns, "y", features=lag_names()), max_complexity=100, **QUICK).choose()
+    assert (entry.complexity, entry.state_cost, entry.stage) == (3, 1, "recurrences")
 
 
 def test_plain_lags_stay_in_the_search() -> None:

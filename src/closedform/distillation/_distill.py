@@ -161,7 +161,8 @@ class _Distillation:
 
     def run(self, engine: Backend) -> None:
         for stage, propose in STAGES.items():
-            if self.pool.least_error > self.data.exact:
+            long = self.data.windowed and stage in FITTED  # an exact sum of lags may be a recurrence written at length
+            if self.pool.least_error > self.data.exact or long:
                 self.pool.add(propose(self.data, self.config))
                 if stage not in FITTED:
                     self.fit_quickly()

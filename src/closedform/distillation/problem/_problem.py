@@ -211,6 +211,11 @@ class Problem:
             return UNCOUNTED
 
     @property
+    def windowed(self) -> bool:
+        """True if rows are windows: ends of episodes of which nothing else is known."""
+        return self.samples.sequences is not None and self.samples.sequences.ends
+
+    @property
     def present(self) -> tuple[Column, ...]:
         """The columns without lag, except the parameter and the number of steps."""
         return tuple(column for column in self.columns if column.lag == 0 and column.feature not in UNREAD)

@@ -41,9 +41,8 @@ class Screen:
     """
 
     def __init__(self, data: Problem, sequences: int = 48, cells: int = 60_000) -> None:
-        found = data.samples.sequences
-        if found is not None and found.ends:
-            samples, rows = data.samples, _ends(data.train, cells // found.gradients.shape[1])
+        if data.windowed:
+            samples, rows = data.samples, _ends(data.train, cells)
         else:
             cut = _sequences(data.train, sequences, cells)
             finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
@@ -101,10 +100,12 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
     return [replace(start, decay=decay) for decay in DECAYS]
 
 
-def _ends(part: Part, count: int) -> Tensor:
-    """At most so many of the rows of windows, evenly chosen of those whose windows are not all 0."""
-    busy = torch.from_numpy(part.signals[SIGNAL]).ne(0).any(dim=2)[part.cells[0], 0].nonzero().squeeze(1)
-    picks = torch.linspace(0, max(len(busy) - 1, 0), min(count, len(busy))).round().to(torch.int64)
+def _ends(part: Part, cells: int) -> Tensor:
+    """Rows of windows of at most so many cells, evenly chosen of those whose windows are not all 0."""
+    signal = torch.from_numpy(part.signals[SIGNAL])
+    busy = signal.ne(0).any(dim=2)[part.cells[0], 0].nonzero().squeeze(1)
+    count = min(max(cells // signal.shape[2], 1), len(busy))
+    picks = torch.linspace(0, max(len(busy) - 1, 0), count).round().to(torch.int64)
     return part.rows[busy[picks]]
 
 
