@@ -178,6 +178,15 @@ def test_which_columns_are_a_window() -> None:
     assert Window.of(values, table.lags) == Window("x", LAGS)
 
 
+def test_series_below_each_other_are_windows_where_the_rows_bear_out_the_first_lags_alone() -> None:
+    each = [windows(g[:, None], g[:, None]) for g in gradients().T]
+    series = [{name: values[np.argsort(one["t_"])] for name, values in one.items()} for one in each]
+    table = Table.from_columns({name: np.concatenate([one[name] for one in series]) for name in series[0]}, "y")
+    assert table.lags == {f"x_{lag}": Column("x", lag) for lag in range(1, LAGS + 1)}
+    assert table.notes[0].startswith("read as lags, as the rows bear out: x_1 as x 1 rows ago, x_2")
+    assert table.notes[1].startswith("read as a window of x, a row each, by their names: x_4, x_5")
+
+
 def test_episodes_begin_at_a_row_s_first_step() -> None:
     window = Window("x", 2, "t_")
     values = {"x_2": [0.0, 0.0, 1.0], "x_1": [0.0, 2.0, 2.0], "x": [5.0, 3.0, 3.0], "t_": [1.0, 2.0, 40.0]}

@@ -103,9 +103,10 @@ def find_lags(
     if found:
         said = ", ".join(f"{name} as {column.feature} {column.lag} rows ago" for name, column in found.items())
         notes.append(f"read as lags, {'by their names' if wanted else 'as the rows bear out'}: {said}")
-    for window in [] if wanted else _windows({name: named[name] for name in named.keys() - found.keys()}, features):
-        signal = next(iter(window.values())).feature
-        notes.append(f"read as a window of {signal}, a row each, by their names: {', '.join(window)}")
+    for window in [] if wanted else _windows(named, features):
+        if further := [name for name in window if name not in found]:
+            signal = window[further[0]].feature
+            notes.append(f"read as a window of {signal}, a row each, by their names: {', '.join(further)}")
         found |= window
     if others := [name for name in named if name not in found]:
         told = ", ".join(others)

@@ -18,6 +18,8 @@ from closedform.distillation.problem import SIGNAL, Average, Part, Problem, Samp
 from closedform.lang import Expr, Lag, Symbol
 from closedform.trajectories import Column, column_source
 
+LEAST_ENDS = 1000
+"""Rows of windows, however long these are."""
 COLUMNS = (Column(SIGNAL),)
 EVEN = ("square", "abs")
 """Functions that are never negative."""
@@ -101,10 +103,10 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
 
 
 def _ends(part: Part, cells: int) -> Tensor:
-    """Rows of windows of at most so many cells, evenly chosen of those whose windows are not all 0."""
+    """Rows of windows of so many cells, evenly chosen of those whose windows are not all 0."""
     signal = torch.from_numpy(part.signals[SIGNAL])
     busy = signal.ne(0).any(dim=2)[part.cells[0], 0].nonzero().squeeze(1)
-    count = min(max(cells // signal.shape[2], 1), len(busy))
+    count = min(max(cells // signal.shape[2], LEAST_ENDS), len(busy))
     picks = torch.linspace(0, max(len(busy) - 1, 0), count).round().to(torch.int64)
     return part.rows[busy[picks]]
 
