@@ -62,7 +62,10 @@ def distill_data(
     ] = None,
     lags: Annotated[
         bool | None,
-        typer.Option(help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out."),
+        typer.Option(
+            help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out, or where x_1 to "
+            "x_5 or more are there: each row is a window then, and recurrences over it are searched too."
+        ),
     ] = None,
     nonfinite_limit: Annotated[
         float, typer.Option(help="Share of rows that may lack a value; they are left out.")
@@ -82,6 +85,8 @@ def distill_data(
     json: JsonFlag = False,
 ) -> None:
     """Distil a recording into rules, or a table of data into equations.
+
+    A table whose rows are windows (columns x, x_1, x_2, ...) gives rules too, where they read nothing else.
 
     What comes out is a hall of fame of error, complexity and state cost, and one choice of it. With --task or --unseen
     that is made by what rules do, not by R^2 alone: the most faithful ones train.
@@ -119,14 +124,17 @@ def distill_data(
 def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
     path = hall.save(out / "equations.json")
     chosen = hall.choose()
+    rule = None if chosen.rule is None else str(save_rule(chosen.rule, out / "rule.json"))
     found = {
         "equations": str(path),
         "equation": chosen.equation,
         "r2": chosen.r2,
         "complexity": chosen.complexity,
+        "rule": rule,
         "notes": _notes(hall),
     }
-    show(found, json, lambda: _print(hall.table(), [f"chosen: {chosen.equation}", f"equations: {path}"]))
+    lines = [f"chosen: {chosen.equation}", *([f"rule: {rule}"] if rule else []), f"equations: {path}"]
+    show(found, json, lambda: _print(hall.table(), lines))
     _end(hall)
 
 

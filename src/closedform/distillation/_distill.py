@@ -163,7 +163,8 @@ class _Distillation:
 
     def run(self, engine: Backend) -> None:
         for stage, propose in STAGES.items():
-            if self.pool.least_error > self.data.exact:
+            long = self.data.windowed and stage in FITTED  # an exact sum of lags may be a recurrence written at length
+            if self.pool.least_error > self.data.exact or long:
                 self.pool.add(propose(self.data, self.config))
                 if stage not in FITTED:
                     self.fit_quickly()
@@ -190,7 +191,7 @@ class _Distillation:
         data, seed, deadline = self.data, self.config.seed, self.until(EFFORT.networks_until)
         averages = data.recurrent and bool(self.config.decays)
         forms = [functools.partial(units, data, count, averages) for count in EFFORT.units]
-        if data.recurrent:
+        if data.averaged:
             forms += [functools.partial(gated, data, 1 + k, self.bound()) for k in range(self.config.gates)]
         for form in forms:
             for candidate in form(seed, deadline):

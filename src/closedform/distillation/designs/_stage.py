@@ -27,7 +27,8 @@ SLACK = 1e-3
 
 def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     """Whole programs over the gradient, and the parameter where it was recorded; nothing without whole episodes."""
-    if not (data.recurrent and config.decays and config.time_limit and _SIGNAL in data.train.signals):
+    whole = data.recurrent and not data.windowed and _SIGNAL in data.train.signals
+    if not (whole and config.decays and config.time_limit):
         return
     cells = _cells(data.train, SEARCHED, CELLS)
     if not bool(cells.target.any()):
@@ -38,8 +39,8 @@ def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     torch.set_num_threads(1)  # its arrays are small: threads would wait for each other
     try:
         for found in searched(cells, EXPLAINED, _PARAMETER in data.train.signals, until):
-            whole = fitted(found.design, more, found.constants, STEPS) or found
-            program = _rounded(whole, more)
+            best = fitted(found.design, more, found.constants, STEPS) or found
+            program = _rounded(best, more)
             if not isinstance(program.outputs[WHOLE], Number):
                 yield Candidate.of(program, _STAGE)
     finally:

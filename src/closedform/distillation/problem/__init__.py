@@ -25,11 +25,14 @@ from closedform.distillation.problem._scaling import Scaled
 from closedform.distillation.problem._sequences import Tape, run_recurrences
 from closedform.distillation.problem._table_files import READERS, load_table
 from closedform.distillation.problem._tables import Table, checked
+from closedform.distillation.problem._windows import KNOWN, SIGNAL, Window
 
 __all__ = [
     "BIG",
     "DIGITS",
+    "KNOWN",
     "READERS",
+    "SIGNAL",
     "UNCOUNTED",
     "WHOLE",
     "Average",
@@ -42,6 +45,7 @@ __all__ = [
     "Sequences",
     "Table",
     "Tape",
+    "Window",
     "at_rows",
     "checked",
     "compose",

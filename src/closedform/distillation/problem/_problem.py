@@ -33,6 +33,8 @@ KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
 UNCOUNTED = 10**9
+UNREAD = ("w", "steps")
+"""Columns that neither recurrences nor small networks read."""
 MARGIN = 1.0
 """How far past the training updates a prediction may be judged, in units of their range."""
 BIG = 1e6
@@ -216,16 +218,35 @@ class Problem:
         return float(torch.square(part.y - predicted).sum() / spread.clamp_min(1e-300))
 
     def state_cost(self, candidate: Candidate) -> int:
-        """Buffers that a candidate needs: of its program; over a table, past values of the columns.
+        """Buffers that a candidate needs: of its program; over a table, past values of the columns, and states.
 
         `UNCOUNTED` if it is past the language's limits.
         """
         if not self.samples.recorded:
-            return sum(lags(candidate.expr).values())
+            kept = {average.state for average in candidate.live.averages.values()}
+            kept |= {average.about for average in kept if average.about is not None}
+            tops = sum(average.kind == "top" for average in kept)
+            return sum(lags(candidate.expr).values()) + len(kept) + tops + len(candidate.states)
         try:
             return compose(candidate, self.samples.source).state_cost
         except ExpressionError:
             return UNCOUNTED
+
+    @property
+    def windowed(self) -> bool:
+        """True if rows are windows: ends of episodes of which nothing else is known."""
+        return self.samples.sequences is not None and self.samples.sequences.ends
+
+    @property
+    def present(self) -> tuple[Column, ...]:
+        """The columns without lag, except the parameter and the number of steps."""
+        return tuple(column for column in self.columns if column.lag == 0 and column.feature not in UNREAD)
+
+    @property
+    def averaged(self) -> tuple[Column, ...]:
+        """Those that recurrences may read, as their past is known: of a table, its window alone."""
+        known = self.samples.source.outputs if self.recurrent else {}
+        return tuple(column for column in self.present if column.feature in known)
 
     @property
     def rests(self) -> bool:

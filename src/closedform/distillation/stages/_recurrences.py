@@ -22,10 +22,10 @@ import torch
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.fit import refine
-from closedform.distillation.problem import Candidate, Problem
+from closedform.distillation.problem import SIGNAL, Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
 from closedform.distillation.stages._dictionary import Term, assemble, choose, with_expr
-from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
+from closedform.distillation.stages._screen import EVEN, STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation.stages._signs import signs
 from closedform.distillation.stages._sums import best_pairs, best_singles, weighted_sum
 from closedform.lang import Number, Symbol, apply
@@ -83,7 +83,7 @@ def with_decay(candidate: Candidate, data: Problem) -> Candidate:
 def memory(screen: Screen) -> Iterator[Candidate]:
     """The best weighted sums of one and of two moving averages, the gradient itself counting as one of decay 0."""
     averages = [entry for kind in AVERAGED for entry in gradient_averages(kind, corrected=False)]
-    averages += gradient_averages(corrected=True)
+    averages = screen.told_apart([*averages, *gradient_averages(corrected=True)], EVEN)
     table = np.column_stack([screen.g, *map(screen.values, averages)])
     terms = [Term(Symbol(SIGNAL)), *(Term(Symbol(entry.label), {entry.label: entry}) for entry in averages)]
     for chosen, weights in (*best_singles(table, screen.y), *best_pairs(table, screen.y)):
