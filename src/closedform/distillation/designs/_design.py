@@ -143,13 +143,8 @@ class Design:
 
     @property
     def jumps(self) -> bool:
-        """Whether a sign turns with its constants."""
-        return (
-            self.form in ("signs", "sign")
-            or self.schedule == "resilient"
-            or self.below in ("yogi", "signed")
-            or self.w == "centre"
-        )
+        """Whether signs of the update turn with its constants; a second moment with a sign inside bends, no more."""
+        return self.form in ("signs", "sign") or self.schedule == "resilient" or self.w == "centre"
 
     def program(self) -> Program:
         """The program: its outputs are the terms whose weights are to be found."""
