@@ -99,6 +99,14 @@ def test_readme_snippets_run(monkeypatch) -> None:
     assert isinstance(names["rule"], cf.Rule)
 
 
+def test_the_snippet_on_distilling_says_what_it_finds(capsys) -> None:
+    (block,) = blocks_of("docs/distilling.md")
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/distilling.md", "exec"), names)  # noqa: S102  (our own page)
+    (told,) = re.findall(r"print\(entry.equation\) +# (.*)", block)
+    assert capsys.readouterr().out.splitlines()[0] == told
+
+
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(generated(path.read_text()))
