@@ -18,7 +18,7 @@ from closedform.distillation.problem._problem import prepare
 from closedform.distillation.problem._scaling import Scaled
 from closedform.distillation.problem._windows import Window
 from closedform.errors import CheckpointError, UnknownNameError
-from closedform.lang import parse
+from closedform.lang import names, parse
 from closedform.trajectories import Column
 
 QUICK = {"backend": "sparse", "threads": 1, "time_limit": 0}
@@ -99,6 +99,17 @@ def test_adam_is_seen_through_a_window(beta2: float) -> None:
     assert entry.rule is not None
     assert entry.state_cost == 2
     assert "v_hat" in entry.equation
+
+
+def test_a_factor_of_another_column_is_found() -> None:
+    g = gradients()
+    columns = windows(g, torch_updates(lambda w: torch.optim.Adam(w, lr=0.01, betas=(0.9, 0.9)), g))
+    columns["y"] = columns["y"] * columns["layer"]
+    entry = chosen(columns, [*lag_names(), "layer"])[0].choose()
+    assert entry.r2 > 0.99
+    assert {"m_hat", "v_hat", "layer"} <= names(entry.expr)
+    assert entry.rule is None
+    assert r2(columns["y"], entry.predict(columns)) > 0.99
 
 
 def test_rows_of_the_first_steps_tell_how_averages_begin() -> None:
