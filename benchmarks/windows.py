@@ -1,18 +1,19 @@
 """Tables whose rows are windows: what `closedform distill` finds in 20 lags of a gradient.
 
-    python benchmarks/windows.py [--only "NAME;..."] [--runs runs/windows]
+    python benchmarks/windows.py [--runs runs/windows]
 
 Trains a small network on scikit-learn's digits with an optimizer of torch.optim, or with the learned optimizer rp on
 the same task, and writes a table: 4,000 rows drawn among the steps of 60 parameters, in no order, each the gradient g
 and its 19 last values g_1 ... g_19 in the middle of a run of 150 steps, and the update. *With t* the rows are of any
 step, zeros before the first, and the number of the step is a column. A *matrix* is an ``.npy`` file of 29 columns: the
-lags, the layer's index, six means over the layer, t, and the update.
+lags, the layer's index, six means over the layer, t, and the update; *rates by layer* are 1e-3 times 1, 2, 3 and 4.
 
 Each table is given to the command, as it is and with ``--no-lags``, which takes the lags for columns of their own.
 *Fresh* is R^2 on the rows of another run; *as a rule* that of the rule run over the other run's whole sequences of
 gradients, from step 1 on; *itself* that of torch's optimizer begun anew at the oldest step of each fresh row's window,
 times the best constant. Seconds are of processors' time, the command's start included; it uses up to two cores, and
-its own limit is 60 seconds of the clock. Writes benchmarks/results/windows.md.
+its own limit is 60 seconds of the clock. Finished tables in ``--runs`` are used again. Writes
+benchmarks/results/windows.md.
 """
 
 from __future__ import annotations
@@ -62,17 +63,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Case:
-    """A table: the optimizer, None for rp; the first step whose rows are taken; which further columns."""
+    """A table: the optimizer, None for rp; the steps whose rows are taken; which further columns; rates by layer."""
 
     make: Make | None
     first: int = LAGS
     last: int = STEPS
     clock: bool = False
     matrix: bool = False
+    by_layer: bool = False
 
 
 def adam(beta2: float) -> Make:
     return lambda w: torch.optim.Adam(w, lr=1e-3, betas=(0.9, beta2))
+
+
+def by_layer(w: Iterable[Tensor]) -> torch.optim.Optimizer:
+    groups = [{"params": [one], "lr": 1e-3 * number} for number, one in enumerate(w, start=1)]
+    return torch.optim.Adam(groups, betas=(0.9, 0.95))
 
 
 def momentum(beta: float) -> Make:
@@ -88,6 +95,7 @@ CASES = {
     "Adam(0.9, 0.95), with t": Case(adam(0.95), first=0, clock=True),
     "Adam(0.9, 0.999), steps 1 to 20 with t": Case(adam(0.999), first=0, last=LAGS + 1, clock=True),
     "matrix, Adam(0.9, 0.95)": Case(adam(0.95), matrix=True),
+    "matrix, Adam(0.9, 0.95), rates by layer": Case(by_layer, matrix=True, by_layer=True),
     "matrix, rp": Case(None, matrix=True),
 }
 
@@ -180,12 +188,12 @@ def r2(y: np.ndarray, predicted: np.ndarray) -> float:
     return 1 - float(np.square(y - predicted).sum() / np.square(y - y.mean()).sum())
 
 
-def itself(make: Make | None, columns: Mapping[str, np.ndarray]) -> float | None:
+def itself(case: Case, columns: Mapping[str, np.ndarray]) -> float | None:
     """R^2 of torch's optimizer begun at each window's oldest step, times the best constant."""
-    if make is None:
+    if case.make is None or case.by_layer:
         return None
     w = torch.zeros(len(columns["y"]), dtype=torch.float64, requires_grad=True)
-    optimizer = make([w])
+    optimizer = case.make([w])
     for lag in range(LAGS, -1, -1):
         before, w.grad = w.detach().clone(), torch.from_numpy(columns[f"g_{lag}" if lag else "g"]).clone()
         optimizer.step()
@@ -209,7 +217,7 @@ def measured(name: str, case: Case, folder: Path) -> list[str]:
         rule = r2(other.updates, run_source(chosen.rule.program, g, torch.zeros_like(g))["update"][0].numpy())
     constants = chosen.written.constants if chosen.written else {}
     decays = [f"{key[2:]} {value:g}" for key, value in constants.items() if key.startswith("d_")]
-    scores = (chosen.r2, r2(fresh["y"], chosen.predict(read)), rule, itself(case.make, fresh))
+    scores = (chosen.r2, r2(fresh["y"], chosen.predict(read)), rule, itself(case, fresh))
     sizes = [str(chosen.complexity), str(chosen.state_cost)]
     return [
         *(name, *map(shown, scores), *sizes, f"{seconds:.0f}", shown(old.r2), f"{plain_seconds:.0f}"),
@@ -230,17 +238,19 @@ HEADER = "table,R^2 held out,fresh,as a rule,itself,nodes,buffers,seconds,R^2 wi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="")
     parser.add_argument("--runs", type=Path, default=Path("runs/windows"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
-    only = [name for name in given.only.split(";") if name]
+    store = given.runs / "rows.jsonl"
+    done = {row[0]: row for row in map(json.loads, store.read_text().splitlines())} if store.exists() else {}
     rows = []
     for name, case in CASES.items():
-        if not only or name in only:
-            rows.append(measured(name, case, given.runs))
-            print(json.dumps(rows[-1]), flush=True)
+        rows.append(done.get(name) or measured(name, case, given.runs))
+        print(rows[-1], flush=True)
+        if name not in done:
+            with store.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
     text = [
         "# Tables whose rows are windows",
         f"`python benchmarks/windows.py`; {measured_on()}.",
@@ -249,8 +259,7 @@ def main() -> None:
         "## What was chosen",
         markdown_table(["table", "equation", "decays"], [[row[0], *row[len(HEADER) :]] for row in rows]),
     ]
-    if not only:
-        write_text(RESULTS / "windows.md", "\n\n".join(text) + "\n")
+    write_text(RESULTS / "windows.md", "\n\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,14 @@ import torch
 from open_loop import updates_of
 
 from closedform.distillation import DistillConfig, EquationHall, Table, distill_table
+from closedform.distillation._equations import _Judged
+from closedform.distillation._outcome import Scored
+from closedform.distillation.problem._candidate import Candidate
 from closedform.distillation.problem._problem import prepare
+from closedform.distillation.problem._scaling import Scaled
 from closedform.distillation.problem._windows import Window
 from closedform.errors import CheckpointError, UnknownNameError
+from closedform.lang import names, parse
 from closedform.trajectories import Column
 
 QUICK = {"backend": "sparse", "threads": 1, "time_limit": 0}
@@ -96,6 +101,17 @@ def test_adam_is_seen_through_a_window(beta2: float) -> None:
     assert "v_hat" in entry.equation
 
 
+def test_a_factor_of_another_column_is_found() -> None:
+    g = gradients()
+    columns = windows(g, torch_updates(lambda w: torch.optim.Adam(w, lr=0.01, betas=(0.9, 0.9)), g))
+    columns["y"] = columns["y"] * columns["layer"]
+    entry = chosen(columns, [*lag_names(), "layer"])[0].choose()
+    assert entry.r2 > 0.99
+    assert {"m_hat", "v_hat", "layer"} <= names(entry.expr)
+    assert entry.rule is None
+    assert r2(columns["y"], entry.predict(columns)) > 0.99
+
+
 def test_rows_of_the_first_steps_tell_how_averages_begin() -> None:
     g = gradients()[: LAGS + 1].reshape(-1, PARAMETERS)
     g = torch.cat([g, gradients(8)[: LAGS + 1]], dim=1)
@@ -149,6 +165,22 @@ def test_an_equation_that_also_reads_other_columns_is_no_rule() -> None:
     del columns["x_11"]
     with pytest.raises(UnknownNameError, match="also needs the columns x_11"):
         entry.predict(columns)
+
+
+def test_states_with_gates_are_written_too() -> None:
+    g = gradients()
+    columns = windows(g, torch_updates(lambda w: torch.optim.SGD(w, lr=0.1, momentum=0.5), g))
+    table = Table.from_columns(columns, "y", features=lag_names())
+    scaled = Scaled.of(table)
+    problem = prepare(scaled.table.samples(scaled.window), DistillConfig())
+    recurrences = {"f1": parse("0.5 + 0*g"), "s1": parse("f1*prev(s1) + (1 - f1)*g")}
+    candidate = Candidate(parse("-0.2*s1"), {}, recurrences, "gated")
+    entry = _Judged(table, scaled, problem).equation(Scored(candidate, "-0.2*s1", 0, 0, 3, 1, "gated"))
+    assert entry is not None
+    assert entry.r2 > 0.99999
+    assert r2(columns["y"], entry.predict(columns)) > 0.99999
+    assert entry.rule is not None
+    assert entry.rule.state_cost == entry.state_cost == 1
 
 
 def test_a_window_of_another_unit_or_on_an_offset() -> None:

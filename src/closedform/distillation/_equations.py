@@ -268,7 +268,8 @@ class _Judged:
         """A judge: 1 - R^2 at a part's rows; infinite if a prediction is not finite."""
         rows, y = part.rows.numpy(), part.y.numpy()
         columns = {name: self.table.values[rows, place] for place, name in enumerate(self.table.names)}
-        columns |= {name: part.values(candidate)[label].numpy() for label, name in states.items()}
+        values = part.values(candidate)
+        columns |= {name: values[label].numpy() for label, name in states.items() if label in values}
         return functools.partial(self.error, columns=columns, y=y)
 
     def error(self, expr: Expr, columns: Mapping[str, np.ndarray], y: np.ndarray) -> float:
