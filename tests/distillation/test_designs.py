@@ -89,6 +89,15 @@ def test_so_do_states_of_every_kind(program: Program) -> None:
     assert agree(program)
 
 
+def test_another_constant_is_another_run() -> None:
+    program = Design(below="yogi").program()
+    given = gradients(40, 6)
+    episodes = Episodes(given, given, 40)
+    for name in program.constants:
+        before = episodes.run(program)["u0"]
+        assert not torch.equal(before, episodes.run(program, {name: 0.7 * program.constants[name]})["u0"]), name
+
+
 def test_so_do_designs() -> None:
     walk, chance = Design(), random.Random(0)
     for _ in range(60):

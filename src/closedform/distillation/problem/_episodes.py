@@ -185,10 +185,11 @@ class _Run:
     def step_by_step(self, together: list[str]) -> None:
         """States that read each other's past."""
         exprs = {name: self.definitions[name] for name in together}
-        own = {
-            name: ("knot", name, *((other, self.outer(exprs[other], together)) for other in together))
-            for name in together
-        }
+        parts = [
+            (name, self.outer(expr, together), self.key(self.program.init.get(name, _ZERO)))
+            for name, expr in exprs.items()
+        ]
+        own = {name: ("knot", name, *parts) for name in together}
         if any(self.episodes.kept(own[name]) is None for name in together):
             found = self.stepped(exprs)
             for name in together:
