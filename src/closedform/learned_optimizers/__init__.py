@@ -22,6 +22,7 @@ from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constant_roles import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
+from closedform.learned_optimizers._outside_mlp import OutsideMLP, load_outside_mlp
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
 from closedform.learned_optimizers._recurrent import CLOCKS, RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
@@ -167,6 +168,7 @@ __all__ = [
     "BlackBox",
     "Celo",
     "LearnedOptimizer",
+    "OutsideMLP",
     "RNNprop",
     "RNNpropSize",
     "RecurrentOptimizer",
@@ -184,6 +186,7 @@ __all__ = [
     "lift_literals",
     "load_learned_optimizer",
     "load_optimizer",
+    "load_outside_mlp",
     "load_weights",
     "recipe",
     "save_learned_optimizer",
