@@ -127,7 +127,8 @@ class _Fit:
         if not bool(torch.isfinite(table).all()):
             return None, table
         weights = weighted(table, self.y)
-        return (self.y - table @ weights) / self.size, weights
+        left = (self.y - table @ weights) / self.size
+        return (left if bool(torch.isfinite(left).all()) else None), weights
 
     def slopes(self, point: Tensor, left: Tensor) -> Tensor:
         """Derivatives of what is left, [C, M]."""
