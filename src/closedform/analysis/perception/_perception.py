@@ -273,7 +273,8 @@ class _Field:
         except RuntimeError:  # of torch: an operation without a derivative
             return self.by_difference()
         if any(s > 0 for s in found.sensitivity):
-            if rule is not None or isinstance(self.optimizer, RecurrentOptimizer) or self.confirmed(found):
+            ours = rule is not None or isinstance(self.optimizer, RecurrentOptimizer)
+            if ours or not self.optimizer.coordinatewise or self.confirmed(found):
                 return found
             self.notes.append("its derivatives miss part of what it remembers: taken by differences")
             return self.by_difference()
@@ -291,7 +292,10 @@ class _Field:
         return self.by_derivative(paths.INSIDE_SIGN, step, self.tape.begin(inner), self.scales)
 
     def confirmed(self, found: PerceptionCurve) -> bool:
-        """Whether differences over the first lags agree: somebody's state may be cut off from its past."""
+        """Whether differences over the first lags agree: somebody's state may be cut off from its past.
+
+        Of what looks at whole tensors that would be a run for each parameter: it is not asked.
+        """
         lags = min(_CONFIRMED, self.lags)
         field = _Field(self.optimizer, self.tape, lags, [])
         other = field.by_difference().sensitivity
