@@ -40,8 +40,8 @@ def fit(make_optimizer):
 
 
 # %% [markdown]
-# Before: `torch.optim.Adam`. After: the same algorithm as a rule, and `cf1`, which has no learning rate to choose but is
-# told how many steps there will be.
+# Before: `torch.optim.Adam`. After: the same algorithm as a rule, and `cf1`, which has no learning rate to choose but
+# is told how many steps there will be.
 
 # %%
 optimizers = {

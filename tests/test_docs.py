@@ -7,6 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import paper_tables
 import pytest
 
 import closedform as cf
@@ -48,7 +49,13 @@ def network_table() -> str:
     return "\n".join(["| network | features | meta-parameters | state cost | source |", "|---|---|---|---|---|", *rows])
 
 
-TABLES = {"operators": operator_table, "features": feature_table, "networks": network_table, "rules": rule_table}
+TABLES = {
+    "operators": operator_table,
+    "features": feature_table,
+    "networks": network_table,
+    "rules": rule_table,
+    **paper_tables.TABLES,
+}
 
 
 def generated(text: str) -> str:
