@@ -22,9 +22,9 @@ MAKERS = {
     "api/index.md": api_pages,
     "results/index.md": result_pages,
 }
-"""First page of a section -> what makes it: ``names()``, its further pages in order, and ``pages()``, path -> content."""
+"""First page of a section -> what makes it: ``names()``, its further pages, and ``pages()``, path -> content."""
 EQUATION = re.compile(r"<!-- equation: ([\w-]+) -->")
-MOVED = {"../benchmarks/results/": "results/", "../gallery/": "gallery/", "../CHANGELOG.md": "changelog.md"}
+MOVED = {"../benchmarks/results/": "results/", "../CHANGELOG.md": "changelog.md"}
 OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 ROOT = Path(__file__).parents[2]
 

@@ -61,8 +61,8 @@ def page(name: str) -> str:
             f'`cf.RuleOptimizer(model.parameters(), "{name}", lr={rule.lr:g}{needs})`',
             "## Equation",
             equation(name),
-            f"It keeps **{buffers} a parameter** and has {rule.complexity} nodes; g is the gradient, w the parameter, t "
-            f"the step, η the learning rate, {rule.lr:g} by default. {_notation(rule)}",
+            f"It keeps **{buffers} a parameter** and has {rule.complexity} nodes; g is the gradient, w the parameter, "
+            f"t the step, η the learning rate, {rule.lr:g} by default. {_notation(rule)}",
             table(["constant", "default"], constants) if constants else "It has no constants.",
             *(f"{key.capitalize()}: {value}." for key, value in rule.provenance.items() if key != "source"),
             aside("LaTeX", f"```latex\n{rule.latex()}\n```"),
