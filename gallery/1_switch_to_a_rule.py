@@ -47,11 +47,15 @@ def fit(make_optimizer):
 optimizers = {
     "torch.optim.Adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
     "rule adam": lambda parameters: cf.RuleOptimizer(parameters, "adam", lr=1e-3),
-    "rule cf1": lambda parameters: cf.RuleOptimizer(parameters, "cf1", total_steps=STEPS),
+    "rule cf1": lambda parameters: cf.RuleOptimizer(
+        parameters, "cf1", total_steps=STEPS
+    ),
 }
 results = {name: fit(make) for name, make in optimizers.items()}
 for name, (losses, accuracy) in results.items():
-    print(f"{name:17} last 20 losses {sum(losses[-20:]) / 20:.4f}   test accuracy {accuracy:.3f}")
+    print(
+        f"{name:17} last 20 losses {sum(losses[-20:]) / 20:.4f}   test accuracy {accuracy:.3f}"
+    )
 
 # %% [markdown]
 # Adam and its rule draw one curve: they are one algorithm. Nothing was tuned here, neither for Adam nor for `cf1`;

@@ -60,7 +60,11 @@ print(*portrait(mystery).sentences()[:4], sep="\n")
 for name in ("momentum", "adam", "rmsprop", "nesterov"):
     field = perception(name).gradient
     print(f"{name:9} looks back {field.told} steps")
-    plt.semilogy([value / max(field.sensitivity) for value in field.sensitivity[:40]], label=name, linewidth=2)
+    plt.semilogy(
+        [value / max(field.sensitivity) for value in field.sensitivity[:40]],
+        label=name,
+        linewidth=2,
+    )
 plt.ylim(1e-3, 1.5)
 plt.xlabel("steps ago")
 plt.ylabel("sensitivity, largest is 1")

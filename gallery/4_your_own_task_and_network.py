@@ -11,21 +11,23 @@ from sklearn.datasets import make_moons
 from torch import nn
 
 import closedform as cf
-from closedform import tasks
 
 # %% [markdown]
 # The task: two interleaved half moons, and a perceptron that tells them apart. There are three splits of the data; the
 # optimizer is meta-trained on the first and judged on the second.
 
-
 # %%
-def moons(seed):
+data = {}
+for seed, split in enumerate(cf.tasks.SPLITS):
     points, labels = make_moons(300, noise=0.15, random_state=seed)
-    return torch.as_tensor(points).float(), torch.as_tensor(labels)
+    data[split] = torch.as_tensor(points).float(), torch.as_tensor(labels)
 
 
-data = {split: moons(seed) for seed, split in enumerate(tasks.SPLITS)}
-task = tasks.ModuleTask("moons", lambda: nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2)), data)
+def perceptron():
+    return nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
+
+
+task = cf.tasks.ModuleTask("moons", perceptron, data)
 
 # %% [markdown]
 # The optimizer: a tiny perceptron reads two normalised averages of the gradient, RNNprop's m~ and g~, and prints the
@@ -43,7 +45,7 @@ class Tiny(cf.LearnedOptimizer):
         nn.init.zeros_(self.net[2].bias)
 
     def init_state(self, w, sizes=None, total_steps=None):
-        return {"t": torch.zeros(()), "m": torch.zeros_like(w), "v": torch.zeros_like(w)}
+        return {"t": torch.zeros(()), "m": 0 * w, "v": 0 * w}
 
     def bind(self):
         def update(g, w, state):
@@ -63,7 +65,8 @@ class Tiny(cf.LearnedOptimizer):
 # %%
 torch.manual_seed(0)
 optimizer = Tiny()
-cf.meta_train(optimizer, [task], steps=200, horizon=100, lr=1e-2, warmup=10, side_by_side=4, validate_every=50)
+config = cf.MetaTrainConfig(steps=200, horizon=100, lr=1e-2, warmup=10, side_by_side=4)
+cf.meta_train(optimizer, [task], config=config)
 entrants = {"tiny": optimizer, "untrained": Tiny()}
 found = cf.evaluate(entrants, [task], steps=100, seeds=5, baselines=["adam"], workers=1)
 for entry in found.on("moons"):

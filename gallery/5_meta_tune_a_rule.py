@@ -12,15 +12,23 @@ from closedform.meta_training import ForwardAccumulation
 
 task = cf.tasks.get("mlp-digits")
 adam = cf.load_rule("adam")
-print(adam.lr, dict(adam.constants))
+
+
+def told(rule):
+    constants = {"lr": rule.lr, **rule.constants}
+    return ", ".join(f"{name} {value:.4g}" for name, value in constants.items())
+
+
+print(told(adam))
 
 # %% [markdown]
 # By gradients: forward accumulation carries the derivative of every parameter by every constant along, which costs a
 # few vectors, whatever the length of the episode.
 
 # %%
-tuned = cf.meta_tune(adam, [task], estimator=ForwardAccumulation(20), steps=100, horizon=200, lr=0.1, warmup=5)
-print(f"lr {tuned.lr:.4g}", {name: round(value, 4) for name, value in tuned.constants.items()})
+config = cf.MetaTrainConfig(steps=100, horizon=200, lr=0.1, warmup=5)
+tuned = cf.meta_tune(adam, [task], estimator=ForwardAccumulation(20), config=config)
+print(told(tuned))
 
 # %% [markdown]
 # By evolution: candidates train the task from the same starts, and CMA-ES moves towards those that end low.
@@ -38,7 +46,7 @@ evolved = cf.evolve(
     validate_every=5,
     on_record=lambda record: scores.append(record["score"]),
 )
-print(f"lr {evolved.lr:.4g}", {name: round(value, 4) for name, value in evolved.constants.items()})
+print(told(evolved))
 
 # %%
 plt.plot(range(1, 1 + len(scores)), scores, "o-")
@@ -52,8 +60,7 @@ plt.show()
 # task is good at that task; for a rule for many, tune it on many (`cf.TaskDistribution`).
 
 # %%
-found = cf.evaluate(
-    {"as it was": adam, "meta-tuned": tuned, "evolved": evolved}, [task], seeds=3, baselines=["adam"], workers=1
-)
+rules = {"as it was": adam, "meta-tuned": tuned, "evolved": evolved}
+found = cf.evaluate(rules, [task], seeds=3, baselines=["adam"], workers=1)
 for entry in sorted(found.on("mlp-digits"), key=lambda entry: entry.final_loss.rank):
-    print(f"{entry.label:12} lr {entry.lr:<8.3g} final loss {entry.final_loss.mean:.4f}")
+    print(f"{entry.label:10} lr {entry.lr:<7.3g} loss {entry.final_loss.mean:.4f}")

@@ -48,7 +48,7 @@ def overview() -> str:
     top = sorted(set(closedform.__all__) - set(closedform._SUBPACKAGES) - {"__version__"})
     home = {name: closedform._EXPORTS[name] for name in top}
     listed = [[f"[`cf.{name}`][closedform.{home[name]}.{name}]", _line(name)] for name in top]
-    rows = [[f"[`{name}`]({name.replace('.', '-')}.md)", summary(name)] for name in PACKAGES]
+    rows = [[f"[`{name}`]({name.replace('.', '-')}.md)", cell(summary(name))] for name in PACKAGES]
     return f"""# Interface
 
 `import closedform as cf` offers what most people need; names are loaded when first used.

@@ -21,7 +21,9 @@ def pages(folder: str) -> dict[str, str]:
     for path in sorted(Path(importlib.import_module("closedform.cli").__file__).parent.glob("_[a-z]*.py")):
         importlib.import_module(f"closedform.cli.{path.stem}")
     group = typer.main.get_group(app)
-    overview = [[f"[`{name}`](#{name})", (one.help or "").splitlines()[0]] for name, one in group.commands.items()]
+    overview = [
+        [f"[`{name}`](#{name})", cell((one.help or "").splitlines()[0])] for name, one in group.commands.items()
+    ]
     text = [
         "# Commands",
         "`closedform COMMAND --help` prints the same. Names of optimizers are library rules, rule files, networks and, "

@@ -9,19 +9,19 @@ from textwrap import indent
 
 
 def cell(value: object) -> str:
-    """A value as text that is safe in a cell of a table."""
-    return html.escape(str(value), quote=False).replace("|", "&#124;").replace("*", "\\*").replace("_", "\\_")
+    """Text that is safe in a cell of a table; what is between backticks stays code."""
+    parts = re.split(r"`+([^`]+)`+", str(value))
+    return "".join(f"`{part}`".replace("|", "\\|") if k % 2 else _plain(part) for k, part in enumerate(parts))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([*_|\[\]])", r"\\\1", html.escape(text, quote=False))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; what is code or a link stays as it is."""
-    lines = [headings, ["---"] * len(headings), *[[_shown(value) for value in row] for row in rows]]
+    """A table; cells are Markdown, so what is not ours goes through `cell` first."""
+    lines = [headings, ["---"] * len(headings), *[[str(value) for value in row] for row in rows]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text.replace("|", "\\|") if re.search(r"^`.*`$|\]\(|^\*\*|&lt;|\\_", text) else cell(text)
 
 
 def aside(title: str, content: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from markup import table
+from markup import cell, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 NETWORKS = {"dm": "DM", "rp": "RP", "rp-s": "RP_s", "rp-si": "RP_si"}
@@ -47,13 +47,17 @@ def _unique(heads: Sequence[str]) -> list[str]:
 
 def chosen(found: Sequence[dict[str, str]], columns: dict[str, str]) -> str:
     """A table of some columns: heading in the result -> heading here."""
-    return table(list(columns.values()), [[row[key] for key in columns] for row in found])
+    return table(list(columns.values()), [[cell(row[key]) for key in columns] for row in found])
 
 
 def costs() -> str:
     """Memory of states and of meta-training, and time of a step."""
     lines = [
-        [f"state of {NETWORKS[row['network']]} and of its equation, buffers a parameter", _state(row), row["state"]]
+        [
+            f"state of {cell(NETWORKS[row['network']])} and of its equation, buffers a parameter",
+            _state(row),
+            row["state"],
+        ]
         for row in rows("reproduce_r2", "paper: distilled")
     ]
     peak = {row[""]: row["200"] for row in rows("meta_training", "200")}
@@ -114,10 +118,7 @@ def losses() -> str:
 
 def fields() -> str:
     """Perception fields and mapping complexities."""
-    found = [
-        row | {"model": f"`{row['model']}`"}
-        for row in rows("reproduce_interpretability", "MC", "state cost", "numerical")
-    ]
+    found = rows("reproduce_interpretability", "MC", "state cost", "numerical")
     columns = {"model": "model", "paper": "paper: TPF", "TPF by feature": "TPF by feature"}
     columns |= {"last 20 steps": "in the last 20 steps", "paper 2": "paper: MC", "MC": "MC", "state cost": "buffers"}
     return chosen(found, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markup import table
+from markup import cell, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -17,7 +17,8 @@ def names() -> dict[str, str]:
 def pages(folder: str) -> dict[str, str | bytes]:
     """The overview, the results, and their pictures."""
     rows = [
-        [f"[{title(path)}]({path.name})", f"`benchmarks/results/{path.name}`"] for path in sorted(RESULTS.glob("*.md"))
+        [f"[{cell(title(path))}]({path.name})", f"`benchmarks/results/{path.name}`"]
+        for path in sorted(RESULTS.glob("*.md"))
     ]
     text = f"""# Measured results
 

@@ -50,7 +50,7 @@ def page(name: str) -> str:
     comparison = compare([name])
     drawn = comparison.rows[0].portrait
     sentences = [f"- {text[0].upper()}{text[1:]}." for text in (drawn.sentences() if drawn else [])]
-    constants = [[f"`{key}`", f"{value:g}"] for key, value in rule.program.live.constants.items()]
+    constants = ", ".join(f"`{key}` {value:g}" for key, value in rule.program.live.constants.items())
     figures = comparison_figures(comparison)
     needs = ", total_steps=1000" if rule.program.reads & {"T", "progress"} else ""
     buffers = "no buffer" if not rule.state_cost else f"{rule.state_cost} buffer{'s' * (rule.state_cost > 1)}"
@@ -63,8 +63,8 @@ def page(name: str) -> str:
             equation(name),
             f"It keeps **{buffers} a parameter** and has {rule.complexity} nodes; g is the gradient, w the parameter, "
             f"t the step, η the learning rate, {rule.lr:g} by default. {_notation(rule)}",
-            table(["constant", "default"], constants) if constants else "It has no constants.",
-            *(f"{key.capitalize()}: {value}." for key, value in rule.provenance.items() if key != "source"),
+            f"Constants, and their defaults: {constants}." if constants else "It has no constants.",
+            *(f"{key.capitalize()}: {cell(value)}." for key, value in rule.provenance.items() if key != "source"),
             aside("LaTeX", f"```latex\n{rule.latex()}\n```"),
             aside("Rule file", f"```json\n{rule.to_json().strip()}\n```"),
             "## What is certain",
@@ -85,12 +85,12 @@ def _source(rule) -> str:
 
 @cache
 def _certificates(name: str) -> str:
-    rows = [[entry.claim, entry.answer, entry.by, entry.note or ""] for entry in certify(name)]
+    rows = [[cell(entry.claim), entry.answer, entry.by, cell(entry.note or "")] for entry in certify(name)]
     return table(["claim", "answer", "known by", "note"], rows)
 
 
 def _notation(rule) -> str:
     """What the operators mean that mathematics has no sign for."""
     used = {node.op for expr in rule.program.live.expressions() for node in walk(expr) if isinstance(node, Apply)}
-    told = [f"{op}: {OPERATORS[op].meaning}" for op in ("rms", "norm", "row_mean", "col_mean", "orthogonalise")]
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in told if text.split(":")[0] in used)
+    told = ("mean", "rms", "norm", "row_mean", "col_mean", "orthogonalise")
+    return " ".join(f"`{op}` is the {OPERATORS[op].meaning}." for op in told if op in used)

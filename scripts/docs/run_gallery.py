@@ -45,7 +45,10 @@ def run(script: Path) -> dict[str, object]:
     plt.show = lambda: None
     names: dict[str, object] = {"__name__": "__main__"}
     done, begin = [], time.perf_counter()
-    with warnings.catch_warnings(), matplotlib.rc_context(STYLE | {"figure.figsize": (8, 3.6)}):
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context(STYLE | {"figure.figsize": (8, 3.6), "figure.constrained_layout.use": True}),
+    ):
         warnings.simplefilter("ignore")
         for index, (code, body) in enumerate(cells(script.read_text(encoding="utf-8"))):
             printed, pictures = io.StringIO(), []
