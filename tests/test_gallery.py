@@ -34,9 +34,9 @@ def printed(name: str) -> str:
 
 
 def losses(text: str) -> dict[str, float]:
-    return {
-        name.strip(): float(value) for name, value in re.findall(r"^(.+?)  .*loss(?:es)? ([\d.]+)", text, re.MULTILINE)
-    }
+    """What is printed of each entrant, by name."""
+    found = re.findall(r"^(.+?) +(?:lr \S+ +)?(?:final |last 20 )?loss(?:es)? ([\d.]+)", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
 
 
 @pytest.mark.slow

@@ -16,11 +16,16 @@ def names() -> dict[str, str]:
     return {}
 
 
-def pages(folder: str) -> dict[str, str]:
-    """The page."""
+def application():
+    """The application with all its commands, which it loads one by one otherwise."""
     for path in sorted(Path(importlib.import_module("closedform.cli").__file__).parent.glob("_[a-z]*.py")):
         importlib.import_module(f"closedform.cli.{path.stem}")
-    group = typer.main.get_group(app)
+    return typer.main.get_group(app)
+
+
+def pages(folder: str) -> dict[str, str]:
+    """The page."""
+    group = application()
     overview = [
         [f"[`{name}`](#{name})", cell((one.help or "").splitlines()[0])] for name, one in group.commands.items()
     ]
