@@ -57,7 +57,7 @@ print(*portrait(mystery).sentences()[:4], sep="\n")
 # memories are 10 and 1,000 steps long; only the first one shows in the answer to a single gradient.
 
 # %%
-for name in ("momentum", "adam", "rmsprop", "nesterov"):
+for name in ("adam", "rmsprop", "nesterov", "ademamix"):
     field = perception(name).gradient
     print(f"{name:9} looks back {field.told} steps")
     plt.semilogy(

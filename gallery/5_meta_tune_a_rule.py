@@ -52,7 +52,7 @@ print(told(evolved))
 plt.plot(range(1, 1 + len(scores)), scores, "o-")
 plt.axhline(0, color="grey", linestyle=":")
 plt.xlabel("generation")
-plt.ylabel("score; 0 is AdamW with a tuned rate and a cosine")
+plt.ylabel("score (0: AdamW, tuned)")
 plt.show()
 
 # %% [markdown]

@@ -96,8 +96,8 @@ def outcome(script: Path) -> dict:
 
 
 def _sources(script: Path) -> str:
-    files = [script, Path(__file__).with_name("run_gallery.py"), *sorted((ROOT / "src").rglob("*.py"))]
-    files += sorted((ROOT / "src").rglob("*.safetensors"))
+    package = sorted(path for path in (ROOT / "src").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = [script, Path(__file__).with_name("run_gallery.py"), *package]
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
