@@ -159,6 +159,13 @@ def test_readme_snippets_run(monkeypatch) -> None:
     assert isinstance(names["rule"], cf.Rule)
 
 
+def test_the_snippet_on_distilling_says_what_it_finds(capsys) -> None:
+    for block in blocks_of("docs/distilling.md"):
+        exec(compile(block, "docs/distilling.md", "exec"), {})  # noqa: S102  (our own page)
+        told = re.findall(r"^print\(.*equation.*\) +# (.*)$", block, re.MULTILINE)
+        assert capsys.readouterr().out.splitlines()[: len(told)] == told
+
+
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(generated(path.read_text()))
