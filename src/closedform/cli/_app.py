@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Put optimizers side by side on one page: equations, memories, answers, certificates, and a map.",
     ),
     "watch": ("_watch", "See a rule at work: what each term of its equation contributes to the update."),
+    "pick": ("_pick", "Take an equation out of a hall of fame: the most faithful one of a size."),
+    "report": (
+        "_report",
+        "Write a page on a run so far, or on several, side by side: learning curves, equations, comparison.",
+    ),
     "identify": ("_identify", "Say which known optimizer a recording is of, or which it is nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "rules": ("_rules", "List, show and check rules."),

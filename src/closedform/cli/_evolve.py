@@ -62,6 +62,7 @@ def evolve_rule(
             out=out,
             resume=resume,
             progress=progress,
+            on_record=progress.record,
         )
     score = found.provenance["evolution"]["validation_score"]
     result = {"rule": str(out / "rule.json"), "constants": found.constants, "lr": found.lr, "validation_score": score}

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from closedform._files import write_text
 from closedform.analysis import Certificates, Curve, Explanation, Perception, explain
 from closedform.cli._app import STDOUT, JsonFlag, app, show
+from closedform.cli._sparkline import sparkline
 from closedform.export import EXPORTERS, export
 from closedform.rules import Rule, library_names, load_rule
 
@@ -19,7 +20,6 @@ rules = typer.Typer(help="List, show and check rules.", no_args_is_help=True)
 app.add_typer(rules, name="rules")
 
 RuleName = Annotated[str, typer.Argument(help="A library name (closedform rules list) or a path to a rule file.")]
-_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @rules.command("list")
@@ -123,10 +123,10 @@ def _print_curve(curve: Curve) -> None:
         STDOUT.print("  nowhere finite", markup=False, highlight=False)
         return
     low, high = min(finite), max(finite)
-    span = max(high - low, 0.01 * max(abs(low), abs(high))) or 1.0  # a flat curve is shown flat
-    line = "".join(_BLOCKS[round((y - low) / span * (len(_BLOCKS) - 1))] if math.isfinite(y) else " " for y in curve.y)
     STDOUT.print(
-        f"  {line}  x {curve.x[0]:g} .. {curve.x[-1]:g}, y {low:.3g} .. {high:.3g}", markup=False, highlight=False
+        f"  {sparkline(curve.y)}  x {curve.x[0]:g} .. {curve.x[-1]:g}, y {low:.3g} .. {high:.3g}",
+        markup=False,
+        highlight=False,
     )
 
 

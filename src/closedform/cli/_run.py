@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from closedform import pipeline
 from closedform.cli._app import STDERR, STDOUT, DataDir, Device, JsonFlag, Out, Resume, Seed, app, show
-from closedform.cli._progress import COLUMNS
+from closedform.cli._progress import COLUMNS, Bar, add_bar
 
 
 @app.command("run")
@@ -56,23 +57,24 @@ class _Console:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bar: TaskID | None = None
+        self._bar: Bar | None = None
 
     def stage(self, name: str) -> None:
-        self._close()
+        if self._bar is not None:
+            self._bar.stop()
         number = list(pipeline.STAGES).index(name) + 1
         title = f"[{number}/{len(pipeline.STAGES)}] {pipeline.STAGES[name]}"
-        self._bar = self._progress.add_task(title, total=None, text="")
+        self._bar = add_bar(self._progress, title)
         if not STDERR.is_terminal:
             typer.echo(title, err=True)
 
     def progress(self, done: int, total: int, text: str) -> None:
         if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total, text=text)
+            self._bar(done, total, text)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.record(record)
 
     def result(self, text: str) -> None:
         self._progress.console.print(f"      {text}", highlight=False, markup=False)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._progress.stop_task(self._bar)

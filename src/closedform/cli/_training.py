@@ -29,6 +29,7 @@ from closedform.meta_training import (
     Estimator,
     Imitation,
     MetaTrainConfig,
+    OnRecord,
     TruncatedBPTT,
     tensorboard_writer,
 )
@@ -105,7 +106,18 @@ class Training:
         wanted = self.tensorboard and not RANK
         scalars = tensorboard_writer(self.out / "tensorboard") if wanted else nullcontext(None)
         with scalars as write, bar(title) as progress:
-            yield {"progress": progress, "on_record": write}
+            yield {"progress": progress, "on_record": _both(progress.record, write)}
+
+
+def _both(first: OnRecord, second: OnRecord | None) -> OnRecord:
+    """What calls both, if there are two."""
+
+    def call(record: Mapping[str, Any]) -> None:
+        first(record)
+        if second is not None:
+            second(record)
+
+    return call
 
 
 def training_options(

@@ -253,9 +253,9 @@ def within_limits(entries: Sequence[R], max_complexity: int | None, max_state_co
     most, cost = _limit(max_complexity), _limit(max_state_cost)
     allowed = [entry for entry in entries if entry.complexity <= most and entry.state_cost <= cost]
     if not allowed:
-        raise DistillationError(
-            f"no equation has at most {most:g} nodes and {cost:g} buffers a parameter: raise the limits"
-        )
+        limits = [f"{most} nodes"] * (max_complexity is not None)
+        limits += [f"{cost} buffers a parameter"] * (max_state_cost is not None)
+        raise DistillationError(f"no equation has at most {' and '.join(limits)}: raise the limit")
     return allowed
 
 

@@ -1,5 +1,6 @@
 """The whole pipeline, from a task to a report."""
 
+from closedform.pipeline._any_run import read_equations, read_run, write_runs_report
 from closedform.pipeline._config import PRESETS, ChooseConfig, EvaluateConfig, RunConfig, preset
 from closedform.pipeline._folder import STAGES
 from closedform.pipeline._listener import Listener, Silent
@@ -15,5 +16,8 @@ __all__ = [
     "RunResult",
     "Silent",
     "preset",
+    "read_equations",
+    "read_run",
     "run",
+    "write_runs_report",
 ]

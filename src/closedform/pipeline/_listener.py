@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class Listener(Protocol):
@@ -13,6 +14,9 @@ class Listener(Protocol):
 
     def progress(self, done: int, total: int, text: str) -> None:
         """The stage is at ``done`` of ``total``."""
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """The numbers of a step of meta-training."""
 
     def result(self, text: str) -> None:
         """One line on what a stage found."""
@@ -25,6 +29,9 @@ class Silent:
         """Nothing."""
 
     def progress(self, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+    def record(self, record: Mapping[str, Any]) -> None:
         """Nothing."""
 
     def result(self, text: str) -> None:

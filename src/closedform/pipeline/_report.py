@@ -44,6 +44,7 @@ def write_page(
         evolution=_evolution(work, handed.chosen.tuning),
         hall=hall.entries,
         chosen=handed.entry.rule,
+        folder=str(work.folder.path),
         rule=forms[form],
         before=None if form == DISTILLED else forms[DISTILLED],
         responses=response_curves(shown_forms, network, held_out),

@@ -103,6 +103,7 @@ def train(work: Work) -> LearnedOptimizer:
         out=work.folder / "meta_training",
         resume=work.folder.resume,
         progress=work.listener.progress,
+        on_record=work.listener.record,
     )
     work.listener.result(f"{result.step} meta-steps; best validation {shown(result.best_validation)}")
     return read_network(work)

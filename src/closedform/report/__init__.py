@@ -4,6 +4,7 @@ from closedform.report._compare import comparison_figures, comparison_html, writ
 from closedform.report._equations import rule_mathml
 from closedform.report._plots import final_losses, loss_curves
 from closedform.report._report import ReportData, RunInfo, report_html, write_report
+from closedform.report._runs import runs_html, write_runs
 from closedform.report._svg import STYLE, standalone, to_svg
 from closedform.report._tasks import profile_plot
 from closedform.report._watch import watch_html, write_watch
@@ -19,10 +20,12 @@ __all__ = [
     "profile_plot",
     "report_html",
     "rule_mathml",
+    "runs_html",
     "standalone",
     "to_svg",
     "watch_html",
     "write_comparison",
     "write_report",
+    "write_runs",
     "write_watch",
 ]

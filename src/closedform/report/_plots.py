@@ -131,7 +131,7 @@ def training_curve(train: Series, validation: Series, name: str, what: str, step
     for axes, (series, colour) in zip(all_axes, shown, strict=True):
         if len(series.x) > MANY:
             axes.plot(series.x, series.y, color=colour, linewidth=0.8, alpha=0.3)
-            axes.plot(*_smooth(series), color=colour, linewidth=2)
+            axes.plot(*smooth(series.x, series.y), color=colour, linewidth=2)
         else:
             axes.plot(series.x, series.y, color=colour, linewidth=2, marker="o", markersize=4)
         axes.set_xlabel(step)
@@ -168,17 +168,21 @@ class HallPoint:
 
 @styled
 def hall_of_fame(points: Sequence[HallPoint], name: str) -> str:
-    """Error against complexity, one colour a state cost, the chosen equation marked."""
+    """Error against complexity, one colour a state cost, the chosen equation marked; dot k is ``NAME-point-k``."""
     figure, (axes,) = new_figure(WIDTH, 3.8)
     ordered = sorted(points, key=lambda point: point.complexity)
     front = [p for k, p in enumerate(ordered) if all(p.error < other.error for other in ordered[:k])]
     axes.step([p.complexity for p in front], [p.error for p in front], where="post", color=MUTED, linewidth=0.8)
     costs = sorted({point.state_cost for point in ordered})
     for cost, (marker, colour) in zip(costs, itertools.cycle(zip(_MARKERS, OWN + BASELINE, strict=True)), strict=False):
-        here = [point for point in ordered if point.state_cost == cost]
         label = f"{cost} buffer{'s' * (cost != 1)} a parameter"
-        x, y = [p.complexity for p in here], [p.error for p in here]
-        axes.plot(x, y, marker, color=colour, markersize=7.5, markeredgecolor=PAPER, label=label)
+        for k, point in enumerate(points):
+            if point.state_cost == cost:
+                axes.plot(
+                    [point.complexity], [point.error], marker, color=colour, markersize=7.5, markeredgecolor=PAPER,
+                    label=label, gid=f"point-{k}",
+                )  # fmt: skip
+                label = ""
     for point in ordered:
         if point.chosen:
             axes.plot(
@@ -291,9 +295,10 @@ def _plain(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _smooth(series: Series, bins: int = MANY) -> tuple[list[float], list[float]]:
-    size = math.ceil(len(series.x) / bins)
-    starts = range(0, len(series.x), size)
-    chunks = [[value for value in series.y[i : i + size] if math.isfinite(value)] for i in starts]
-    centres = [sum(series.x[i : i + size]) / len(series.x[i : i + size]) for i in starts]
+def smooth(x: Sequence[float], y: Sequence[float], bins: int = MANY) -> tuple[list[float], list[float]]:
+    """Means over neighbours, at most ``bins`` of them; what is not finite is left out."""
+    size = math.ceil(len(x) / bins)
+    starts = range(0, len(x), size)
+    chunks = [[value for value in y[i : i + size] if math.isfinite(value)] for i in starts]
+    centres = [sum(x[i : i + size]) / len(x[i : i + size]) for i in starts]
     return centres, [sum(chunk) / len(chunk) if chunk else math.nan for chunk in chunks]

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from closedform._files import write_text
 from closedform.analysis import ResponseCurves
 from closedform.evaluation import Evaluation, duration
+from closedform.report._front import hall
 from closedform.report._page import Block, Code, Folded, Row, Section, Table, TableColumn, Text, page_html
 from closedform.report._results import comparison, headlines, learning_rates
-from closedform.report._rule import Records, equation, evolution, hall, response, training
+from closedform.report._rule import Records, equation, evolution, response, training
 from closedform.report._tasks import all_tasks
 from closedform.rules import Rule
 
 if TYPE_CHECKING:
-    from closedform.distillation import Entry as HallEntry
+    from closedform.report._front import Found
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class ReportData:
         meta_training, meta_tuning: Records of their ``metrics.jsonl``.
         evolution: Records of tuning by evolution: ``generation``, ``score``, ``validation``.
         hall: The hall of fame's entries.
-        chosen: The hall's rule that was chosen.
+        chosen: The hall's rule that was chosen, or its equation.
+        folder: Where the hall is, for the command that takes an equation out of it.
         rule: The rule to show: the tuned one if there was tuning.
         before: That rule before tuning.
         responses: Responses of network and equations.
@@ -68,8 +70,9 @@ class ReportData:
     meta_training: Records | None = None
     meta_tuning: Records | None = None
     evolution: Records | None = None
-    hall: Sequence[HallEntry] | None = None
-    chosen: Rule | None = None
+    hall: Sequence[Found] | None = None
+    chosen: Rule | str | None = None
+    folder: str = "RUN"
     rule: Rule | None = None
     before: Rule | None = None
     responses: ResponseCurves | None = None
@@ -105,7 +108,7 @@ def _sections(data: ReportData) -> list[Section]:
         content = training(data.meta_training, "Meta-training", "meta-training")
         found.append(Section("meta-training", "Learning the network", content))
     if data.hall is not None:
-        found.append(Section("hall-of-fame", "Equations found", hall(data.hall, data.chosen)))
+        found.append(Section("hall-of-fame", "Equations found", hall(data.hall, data.chosen, data.folder)))
     if data.meta_tuning is not None:
         content = training(data.meta_tuning, "Meta-tuning", "meta-tuning")
         found.append(Section("meta-tuning", "Tuning its constants", content))

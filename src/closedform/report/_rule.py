@@ -1,30 +1,19 @@
-"""The report's sections about the rule: how it was learned, chosen, what it says and how it answers."""
+"""The report's sections about the rule: how it was learned, what it says and how it answers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from math import inf
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup, escape
+from typing import Any
 
 from closedform.analysis import Response, ResponseCurves
 from closedform.evaluation import ABSENT, count, number, percent, rate
-from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, to_text, walk
+from closedform.lang import OPERATORS, Apply, Program, substitute, symbol_latex, walk
 from closedform.learned_optimizers import lift_literals
-from closedform.report._equations import rule_mathml, symbol_html, tidy_signs
+from closedform.report._equations import rule_mathml, symbol_html
 from closedform.report._page import Block, Code, Equations, Figure, Folded, Row, Table, TableColumn, Text
-from closedform.report._plots import MANY, HallPoint, Panel, Series, hall_of_fame, responses, training_curve
+from closedform.report._plots import MANY, Panel, Series, responses, training_curve
 from closedform.rules import Rule
 
-if TYPE_CHECKING:
-    from closedform.distillation import Entry as HallEntry
-
-_EXACT = 1e-16
-"""Errors below this, down to 0, are drawn here: the axis is logarithmic."""
-_LONG_TABLE = 12
-"""Equations of a hall above which only those that are best for their size are shown at once."""
 _UNUSUAL = {"spow", "ssqrt", "slog", "relu", "clip", "greater", "where", "mean", "rms", "norm"}
 Records = Sequence[Mapping[str, Any]]
 """Records of meta-training's ``metrics.jsonl``: ``step``, ``meta_loss``, ``validation``."""
@@ -76,54 +65,6 @@ def _columns(records: Records, x: str, y: str) -> tuple[list[float], list[float]
 def number_of_steps(records: Records) -> int:
     """Meta-steps done."""
     return max((int(row.get("step") or 0) for row in records), default=0)
-
-
-def hall(entries: Sequence[HallEntry], chosen: Rule | None) -> list[Block]:
-    """The hall of fame, plotted and as a table."""
-    ordered = sorted(entries, key=lambda entry: entry.complexity)
-    picked = [chosen is not None and entry.rule.program == chosen.program for entry in ordered]
-    points = [
-        HallPoint(entry.complexity, max(entry.error, _EXACT), entry.state_cost, here)
-        for entry, here in zip(ordered, picked, strict=True)
-    ]
-    plot = Figure(
-        hall_of_fame(points, "hall"),
-        "Each dot is an equation found by symbolic regression. Lower is closer to the network on held-out episodes "
-        "(an error of 0.1 means R² = 0.9), further left is simpler, and fewer buffers take less memory. Complexity "
-        "counts the nodes of the equation over its input features.",
-    )
-    columns = [
-        TableColumn("nodes"),
-        TableColumn("error, 1 − R²"),
-        TableColumn("buffers"),
-        TableColumn("update", "code"),
-    ]
-    rows: list[Row] = [
-        (
-            "chosen" if here else "",
-            [count(entry.complexity), number(entry.error), count(entry.state_cost), _code(entry.rule)],
-        )
-        for entry, here in zip(ordered, picked, strict=True)
-    ]
-    if len(rows) <= _LONG_TABLE:
-        return [plot, Table(columns, rows, css="wide")]
-    best = [entry.error < min((other.error for other in ordered[:k]), default=inf) for k, entry in enumerate(ordered)]
-    short = [row for row, keep, here in zip(rows, best, picked, strict=True) if keep or here]
-    everything = Folded(f"All {len(rows)} equations", [Table(columns, rows, css="wide")])
-    return [plot, Table(columns, short, css="wide"), everything]
-
-
-def _code(rule: Rule) -> Markup:
-    """The update as text whose numbers are not broken over lines."""
-    return Markup(re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', str(escape(shortened(rule)))))
-
-
-def shortened(rule: Rule, limit: int = 400) -> str:
-    """The update as text with numbers of three digits."""
-    named = lift_literals(rule)
-    values = {name: float(f"{value:.3g}") for name, value in named.constants.items()}
-    text = to_text(tidy_signs(substitute(named.update, values)))
-    return text if len(text) <= limit else f"{text[:limit]} …"
 
 
 def equation(rule: Rule, before: Rule | None) -> list[Block]:
