@@ -1,13 +1,13 @@
 """The release as its users get it: built, installed in an empty environment, imported, trained with, type-checked.
 
-    python scripts/release.py [--python python3.12 ...] [--oldest] [--out build/release.md]
+    python scripts/release.py [--python python3.12 ...] [--oldest python3.10] [--out FILE]
 
-Builds the source archive, and the wheel from that archive (`python -m build`). Then for each interpreter, this one if none
-is named: a new virtual environment outside the checkout, `pip install` of the wheel with constraints.txt's versions, one
-import, one training with ``cf1``, the command; and mypy, in strict mode, on a file as a user writes it, where only
-closedform's own annotations (py.typed) can tell that its first part is right and its second wrong.
+Builds the source archive, and the wheel from that archive (`python -m build`). Then for each interpreter, this one if
+none is named: a new virtual environment outside the checkout, `pip install` of the wheel with the versions of
+constraints.txt, one import, one training with ``cf1``, two commands; and mypy, in strict mode, on a file as a user
+writes it, where only closedform's own annotations (py.typed) can tell that it is right and what is wrong in another.
 
-``--oldest`` installs the oldest versions that pyproject.toml promises instead of constraints.txt's. Ends with a table of
+``--oldest`` names an interpreter that gets the oldest versions that pyproject.toml promises. Ends with a table of
 seconds and megabytes, and with what each dependency takes beside torch. Exit code 1 if anything failed.
 """
 
@@ -145,36 +145,33 @@ def trial(interpreter: str, wheel: Path, constraints: Path) -> dict[str, object]
 
 def table(trials: list[dict], wheel: Path) -> str:
     """What was measured, in Markdown."""
+    heads = ("Python", "versions", "torch", "install, s", "MB", "import, s", "100 steps with `cf1`, s")
     lines = [
-        f"`{wheel.name}`: {wheel.stat().st_size / 1e6:.2f} MB.\n",
-        "| Python | torch | pip install, s | environment, MB | import, s | 100 steps with `cf1`, compiled, s |",
-        "|---|---|--:|--:|--:|--:|",
+        f"`{wheel.name}`, {wheel.stat().st_size / 1e6:.2f} MB; a step is compiled once, which is in the last column.\n"
     ]
-    lines += [
-        f"| {t['python']} | {t['torch']} | {t['install']:.0f} | {t['all']:.0f} | {t['import']:.1f} | {t['train']:.1f} |"
-        for t in trials
-    ]
-    taken = {name: size for name, size in trials[0]["sizes"].items() if name.lower() not in ("pip", "setuptools")}
+    lines += ["| " + " | ".join(heads) + " |", "|---|---|---|--:|--:|--:|--:|"]
+    for one in trials:
+        numbers = f"{one['install']:.0f} | {one['all']:.0f} | {one['import']:.1f} | {one['train']:.1f}"
+        lines.append(f"| {one['python']} | {one['which']} | {one['torch']} | {numbers} |")
+    least = min(trials, key=lambda one: one["all"])
+    taken = {name: size for name, size in least["sizes"].items() if name.lower() not in ("pip", "setuptools")}
     largest = sorted(taken.items(), key=lambda item: -item[1])
-    lines += ["", f"What is on disk in the first, MB ({sum(taken.values()):.0f} in all):", ""]
-    lines.append(", ".join(f"{name} {size:.1f}" for name, size in largest) + ".")
-    return "\n".join(lines) + "\n"
+    told = f"MB on disk, by distribution, in the smallest ({least['python']}, {sum(taken.values()):.0f} in all):"
+    return "\n".join([*lines, "", told, "", ", ".join(f"{name} {size:.1f}" for name, size in largest) + ".", ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", action="append", help="an interpreter; repeat it for several")
-    parser.add_argument("--oldest", action="store_true", help="the oldest versions that pyproject.toml promises")
+    parser.add_argument("--python", action="append", default=[], help="an interpreter; repeat it for several")
+    parser.add_argument("--oldest", metavar="PYTHON", help="an interpreter for the oldest versions that are promised")
     parser.add_argument("--out", type=Path, help="write the table there, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        wheel = build(folder)
-        constraints = ROOT / "constraints.txt"
-        if options.oldest:
-            constraints = folder / "oldest.txt"
-            constraints.write_text(oldest(dependencies()))
-        trials = [trial(python, wheel, constraints) for python in options.python or [sys.executable]]
+        wheel, pins = build(Path(name)), Path(name) / "oldest.txt"
+        pins.write_text(oldest(dependencies()))
+        asked = [(python, ROOT / "constraints.txt", "constraints.txt") for python in options.python or [sys.executable]]
+        asked += [(options.oldest, pins, "oldest promised")] if options.oldest else []
+        trials = [trial(python, wheel, versions) | {"which": which} for python, versions, which in asked]
         text = table(trials, wheel)
     print(text)
     if options.out:
