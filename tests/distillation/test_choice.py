@@ -92,7 +92,7 @@ def test_errors_that_are_not_finite_are_not_chosen() -> None:
     good = equation(0.5, 3)
     for bad in (math.nan, math.inf):
         assert hall_of(equation(bad, 1), good).choose() is good
-    with pytest.raises(DistillationError, match="raise the limits"):
+    with pytest.raises(DistillationError, match="raise the limit"):
         hall_of(good).choose(max_complexity=2)
 
 

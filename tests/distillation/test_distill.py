@@ -206,5 +206,5 @@ def test_the_hall_selects_and_round_trips(make_recording: MakeRecording) -> None
     smallest = hall.choose(max_complexity=6)
     assert smallest.complexity <= 6
     assert hall.select(max_complexity=6) == smallest.rule
-    with pytest.raises(DistillationError, match="raise the limits"):
+    with pytest.raises(DistillationError, match="raise the limit"):
         hall.select(max_complexity=0)

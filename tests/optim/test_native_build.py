@@ -194,16 +194,16 @@ def test_a_home_that_is_unset_or_not_there(home: str | None, tmp_path: Path, mon
 
 
 def test_a_home_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.mkdir
+    real = Path.mkdir
 
-    def mkdir(path: os.PathLike[str], *rest: int) -> None:  # what a file system mounted read-only says, to root too
-        if tmp_path in Path(path).parents:
+    def mkdir(path: Path, *rest: int, **settings: bool) -> None:  # what a read-only file system says, to root too
+        if tmp_path in path.parents:
             raise OSError(30, "Read-only file system")
-        real(path, *rest)
+        real(path, *rest, **settings)
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     assert cache_folder() is None
     assert load(f"{SOURCE} // read-only").answer() == 42
     assert list(tmp_path.iterdir()) == []

@@ -83,12 +83,14 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             sample_weight: [N], at least 0; None: all the same.
 
         Raises:
-            ValueError: fewer than two rows, or values that are missing, infinite or no numbers.
+            ValueError: fewer than two rows, values that are missing, infinite or no numbers, or weights that are all 0.
             OptionError, UnknownNameError: an option makes no sense.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         y = np.asarray(y, np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("sample_weight needs non-zero values")
         config = self._config()
         rows, group = _copied(X, y, weight)
         labels = [str(name) for name in getattr(self, "feature_names_in_", [f"x{k}" for k in range(X.shape[1])])]
