@@ -177,6 +177,9 @@ def test_a_distilled_design_is_a_whole_rule() -> None:
     assert entry.error < 1e-12
     assert (entry.rule.constants["d_m"], entry.rule.constants["d_v"]) == (0.9, 0.999)
     assert entry.rule.state_cost == 2
+    assert entry.rule.provenance["design"].startswith(
+        "Nadam; decay of the average 0.9, decay of the second moment 0.999"
+    )
     again = Rule.from_dict(entry.rule.to_dict())
     twin = cf.RuleOptimizer([mine := torch.nn.Parameter(torch.ones(3))], again)
     theirs = torch.nn.Parameter(torch.ones(3))

@@ -167,6 +167,7 @@ def _finish_rules(
         write_json(out / "selection.json", selection.rule.provenance["chosen"])
         save_rule(selection.rule, path)
     chosen, reason = selection.entry, selection.reason if by_training else None
+    design = chosen.rule.provenance.get("design")
     found = {
         "rule": str(path),
         "equation": chosen.equation,
@@ -174,10 +175,12 @@ def _finish_rules(
         "complexity": chosen.complexity,
         "state_cost": chosen.state_cost,
         "reason": reason,
+        "design": design,
         "nearest": known and {"verdict": known.verdict, "sentence": known.sentence},
         "notes": notes,
     }
     lines = [f"known optimizers: {known.sentence}"] if known else []
+    lines += [f"design: {design}"] if design else []
     lines += [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
     show(found, json, lambda: _print(hall.table(chosen), lines))
     _end(hall)

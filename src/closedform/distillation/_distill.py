@@ -363,6 +363,8 @@ class _Composer:
             "stage": found.stage,
             "seed": found.seed,
         }
+        if found.candidate.words:
+            provenance["design"] = found.candidate.words
         composed = compose_rule(self.name, found.candidate, self.source, provenance, results)
         return Rule.from_dict(composed.to_dict())
 

@@ -11,6 +11,7 @@ import torch
 from closedform.distillation._config import DistillConfig
 from closedform.distillation.designs._fit import Cells, Fitted, fitted, weighted
 from closedform.distillation.designs._search import searched
+from closedform.distillation.designs._words import in_words
 from closedform.distillation.problem import WHOLE, Candidate, Episodes, Part, Problem
 from closedform.lang import Expr, Number, Program, Symbol, apply, lags, substitute, walk
 
@@ -40,9 +41,10 @@ def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     try:
         for found in searched(cells, EXPLAINED, _PARAMETER in data.train.signals, until):
             best = fitted(found.design, more, found.constants, STEPS) or found
-            program = _rounded(best, more)
+            constants, weights = _rounded(best, more)
+            program = _summed(best.program, constants, weights)
             if not isinstance(program.outputs[WHOLE], Number):
-                yield Candidate.of(program, _STAGE)
+                yield Candidate.of(program, _STAGE, in_words(best.design, constants, weights))
     finally:
         torch.set_num_threads(threads)
 
@@ -62,13 +64,13 @@ def _cells(part: Part, sequences: int, most: int) -> Cells:
     return Cells(Episodes(gradients, weights, part.episode_gradients.shape[1]), updates, finite)
 
 
-def _rounded(found: Fitted, cells: Cells) -> Program:
-    """The program with as few digits as cost next to nothing, its terms summed."""
+def _rounded(found: Fitted, cells: Cells) -> tuple[dict[str, float], list[float]]:
+    """Constants and terms' weights with as few digits as cost next to nothing."""
     rounding = _Rounding(found, cells)
     constants = dict(found.constants)
     for name in constants:
         constants = rounding.shorter(constants, name)
-    return _summed(found.program, constants, rounding.weights(constants))
+    return constants, rounding.weights(constants)
 
 
 class _Rounding:
@@ -119,6 +121,7 @@ def _fewer(value: float, decay: bool) -> list[float]:
 
 
 def _summed(terms: Program, constants: Mapping[str, float], weights: list[float]) -> Program:
+    """One update, the weighted sum of the terms, without what it does not need."""
     parts: list[Expr] = []
     named = dict(constants)
     for k, (term, weight) in enumerate(zip(terms.outputs.values(), weights, strict=True), start=1):

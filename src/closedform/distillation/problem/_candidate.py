@@ -92,6 +92,7 @@ class Candidate:
             states' past as ``prev(s)``, and earlier names that read no past.
         stage: Which stage made it.
         whole: A whole program, of which ``expr`` is the output ``update``; it has no further states then.
+        words: What it is, in words, if its stage can say it.
     """
 
     expr: Expr
@@ -99,11 +100,12 @@ class Candidate:
     recurrences: Mapping[str, Expr] = field(default_factory=dict)
     stage: str = ""
     whole: Program | None = None
+    words: str = ""
 
     @classmethod
-    def of(cls, program: Program, stage: str) -> Candidate:
+    def of(cls, program: Program, stage: str, words: str = "") -> Candidate:
         """A whole program, whose output is the update in its own units."""
-        return cls(Symbol(WHOLE), stage=stage, whole=program)
+        return cls(Symbol(WHOLE), stage=stage, whole=program, words=words)
 
     def __hash__(self) -> int:
         return hash(self.expr)
