@@ -8,8 +8,12 @@ distilled; the search sees gradients, parameters and updates alone. The rule cho
 recording, of other starts and batches. *Exact*: 1 - R^2 < 1e-6 there, and each decay that the optimizer was made with
 (its options named beta, betas, alpha, rho or momentum), or 1 less it, is within 2 % of 1 - beta among the rule's
 constants. *Close*: 1 - R^2 < 1e-3. **certainty**: networks with random and with trained weights, and Muon, which none
-of these rules can be. **noise**: rules of the library with 1 % noise on every update (of its own size); structure and
-decays to 5 % of 1 - beta.
+of these rules can be.
+
+Rules of the library, recorded badly, where decays count as found within 5 % of 1 - beta and exact is 1 - R^2 < 1e-3 on
+a fresh and whole recording: **noise**: 1 % noise on every update (of its own size); **bfloat16**: gradients, parameters
+and updates rounded to its eight bits; **missing**: the updates of a tenth of the steps are lost, their gradients are
+there; **few**: one parameter of each task.
 
 Writes benchmarks/results/black_boxes.md and .json; rows that are there are kept, so that a run goes on where it ended
 (--anew: from the beginning).
@@ -24,13 +28,14 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import closedform as cf
 from closedform._files import write_text
@@ -44,8 +49,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 TASKS = ("mlp-digits", "logistic-digits")
 PACKAGES = ("pytorch_optimizer", "torch.optim")
 FRESH = 900_000
-EXACT, CLOSE, DECAY, NOISY_DECAY, NOISE = 1e-6, 1e-3, 0.02, 0.05, 0.01
-NOISED = {
+EXACT, CLOSE, DECAY, NOISY_DECAY, NOISE, LOST = 1e-6, 1e-3, 0.02, 0.05, 0.01, 0.1
+KNOWN = {
     "adam": (0.9, 0.999),
     "adamw": (0.9, 0.999),
     "lion": (0.9, 0.99),
@@ -121,47 +126,73 @@ def held(rule: cf.Rule, fresh: Trajectories) -> float:
     return error if math.isfinite(error) else 1e9
 
 
-def row(part: str, name: str, optimizer: Any, decays: tuple[float, ...], limit: float, noise: float = 0.0) -> Row:
-    recording = cf.record(optimizer, list(TASKS), features=("g", "w"))
-    if noise:
-        recording = noised(recording, noise)
+def row(part: str, name: str, optimizer: Any, decays: tuple[float, ...], limit: float) -> Row:
+    badly = part in DISTURBED
+    recording = cf.record(optimizer, list(TASKS), features=("g", "w"), **({"coordinates": 1} if part == "few" else {}))
+    if badly:
+        recording = DISTURBED[part](recording, torch.Generator().manual_seed(0))
     begin = time.monotonic()
-    entry = cf.distill(recording, time_limit=limit).choose(tolerance=1e-3 if noise else 1e-8)
+    hall = cf.distill(recording, time_limit=limit, nonfinite_limit=2 * LOST)
+    entry = hall.choose(tolerance=1e-3 if badly else 1e-8)
     seconds = time.monotonic() - begin
     error = held(entry.rule, cf.record(optimizer, list(TASKS), features=("g",), episodes=2, seed=FRESH))
     numbers = [abs(value) for value in entry.rule.constants.values()]
-    near = NOISY_DECAY if noise else DECAY
+    near = NOISY_DECAY if badly else DECAY
     missed = tuple(b for b in decays if all(min(abs(v - b), abs(1 - v - b)) > near * (1 - b) for v in numbers))
-    most = CLOSE if noise else EXACT
+    most = CLOSE if badly else EXACT
     verdict = "exact" if error < most and not missed else "close" if error < CLOSE else "no"
     kept = (entry.complexity, entry.state_cost, entry.stage, entry.equation, missed)
     return Row(part, name, verdict, error, seconds, *kept)
 
 
-def noised(recording: Trajectories, share: float) -> Trajectories:
-    """With normal noise on every update, a share of its size."""
-    generator = torch.Generator().manual_seed(0)
-    updates = recording.episode_updates
-    updates = updates * (1 + share * torch.randn(updates.shape, generator=generator, dtype=updates.dtype))
+def with_updates(recording: Trajectories, updates: Tensor) -> Trajectories:
     return replace(recording, episode_updates=updates, updates=updates[recording.positions()])
 
 
-def entrants(part: str) -> Iterator[tuple[str, Any, tuple[float, ...], float]]:
-    """Name, optimizer, decays, noise."""
+def noised(recording: Trajectories, generator: torch.Generator) -> Trajectories:
+    """With normal noise on every update, a share of its size."""
+    updates = recording.episode_updates
+    noise = torch.randn(updates.shape, generator=generator, dtype=updates.dtype)
+    return with_updates(recording, updates * (1 + NOISE * noise))
+
+
+def rounded(recording: Trajectories, generator: torch.Generator) -> Trajectories:
+    """All numbers as bfloat16 holds them."""
+    names = ("features", "updates", "gradients", "weights", "episode_updates")
+    return replace(recording, **{name: getattr(recording, name).bfloat16().float() for name in names})
+
+
+def lacking(recording: Trajectories, generator: torch.Generator) -> Trajectories:
+    """Without the updates of some steps."""
+    updates = recording.episode_updates.clone()
+    updates[torch.rand(updates.shape[:2], generator=generator) < LOST] = math.nan
+    return with_updates(recording, updates)
+
+
+DISTURBED: dict[str, Callable[[Trajectories, torch.Generator], Trajectories]] = {
+    "noise": noised,
+    "bfloat16": rounded,
+    "missing": lacking,
+    "few": lambda recording, generator: recording,
+}
+
+
+def entrants(part: str) -> Iterator[tuple[str, Any, tuple[float, ...]]]:
+    """Name, optimizer, decays."""
     if part == "certainty":
         for name in NEVER:
             if name == "muon":
-                yield name, cf.load_rule(name), (), 0.0
+                yield name, cf.load_rule(name), ()
             elif name.startswith("random "):
-                yield name, perturbed(name.removeprefix("random ")), (), 0.0
+                yield name, perturbed(name.removeprefix("random ")), ()
             else:
-                yield name, cf.learned_optimizers.get(name, pretrained=True), (), 0.0
-    elif part == "noise":
-        for name, decays in NOISED.items():
-            yield name, cf.load_rule(name), decays, NOISE
+                yield name, cf.learned_optimizers.get(name, pretrained=True), ()
+    elif part in DISTURBED:
+        for name, decays in KNOWN.items():
+            yield name, cf.load_rule(name), decays
     else:
         for name, box in elementwise(part)[0].items():
-            yield name, box, wanted(part, name), 0.0
+            yield name, box, wanted(part, name)
 
 
 def perturbed(name: str) -> cf.learned_optimizers.LearnedOptimizer:
@@ -174,9 +205,12 @@ def perturbed(name: str) -> cf.learned_optimizers.LearnedOptimizer:
     return network
 
 
+PARTS = (*PACKAGES, *DISTURBED, "certainty")
+
+
 def document(rows: list[dict[str, Any]]) -> str:
     parts = []
-    for part in (*PACKAGES, "noise", "certainty"):
+    for part in PARTS:
         mine = [entry for entry in rows if entry["part"] == part]
         if not mine:
             continue
@@ -230,13 +264,13 @@ def main() -> None:
     kept = Path(f"{options.out}.json")
     rows = [] if options.anew or not kept.exists() else json.loads(kept.read_text())["rows"]
     only = set(options.only.split(",")) if options.only else None
-    for part in [options.part] if options.part else [*PACKAGES, "noise", "certainty"]:
-        for name, optimizer, decays, noise in entrants(part):
+    for part in [options.part] if options.part else PARTS:
+        for name, optimizer, decays in entrants(part):
             known = any(entry["part"] == part and entry["name"] == name for entry in rows)
             if (only is not None and name not in only) or (known and only is None):
                 continue
             try:
-                found = row(part, name, optimizer, decays, options.limit, noise)
+                found = row(part, name, optimizer, decays, options.limit)
             except ClosedFormError as error:
                 found = Row(part, name, "no", 1e9, 0.0, 0, 0, "", str(error), ())
             rows = [entry for entry in rows if (entry["part"], entry["name"]) != (part, name)] + [asdict(found)]

@@ -50,7 +50,10 @@ def designed(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
 
 
 def _cells(part: Part, sequences: int, most: int) -> Cells:
-    """Whole sequences of the training episodes, up to where one ends, of gradients of all sizes but 0."""
+    """Whole sequences of the training episodes, up to where one ends, of gradients of all sizes but 0.
+
+    An update that is lost is passed over.
+    """
     given = (part.episode_gradients, part.episode_weights, part.episode_updates)
     gradients, weights, updates = (values.transpose(0, 1).flatten(1) for values in given)
     sizes = torch.nan_to_num(gradients, 0.0, 0.0, 0.0).square().sum(dim=0)
@@ -59,7 +62,8 @@ def _cells(part: Part, sequences: int, most: int) -> Cells:
     chosen = moving[torch.linspace(0, max(len(moving) - 1, 0), count).round().to(torch.int64)]
     steps = min(len(gradients), max(most // max(count, 1), 1))
     gradients, weights, updates = (values[:steps, chosen] for values in (gradients, weights, updates))
-    finite = torch.isfinite(gradients + weights + updates).to(torch.int64).cumprod(0).bool()
+    known = torch.isfinite(gradients + weights).to(torch.int64).cumprod(0).bool()  # what follows has lost its past
+    finite = known & torch.isfinite(updates)
     gradients, weights = (torch.nan_to_num(values, 0.0, 0.0, 0.0) for values in (gradients, weights))
     return Cells(Episodes(gradients, weights, part.episode_gradients.shape[1]), updates, finite)
 
