@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from closedform import tasks
-from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, TaskName, app, show
+from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Seed, TaskName, app, show
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
-from closedform.learned_optimizers import load_optimizer
-from closedform.trajectories import RecordConfig, record, save_trajectories
+from closedform.learned_optimizers import BlackBox, load_optimizer
+from closedform.trajectories import MOST_COORDINATES, RecordConfig, record, save_trajectories
 
 
 @app.command("record")
@@ -30,6 +30,10 @@ def record_trajectories(
     steps: Annotated[int, typer.Option(help="Steps of an episode.")] = RecordConfig.steps,
     episodes: Annotated[int, typer.Option(help="Episodes of each task.")] = RecordConfig.episodes,
     samples: Annotated[int, typer.Option(help="Rows to keep.")] = RecordConfig.samples,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="Follow every parameter: for optimizers that read whole tensors."),
+    ] = False,
     window: Annotated[int, typer.Option(help="Steps that the columns look back.")] = RecordConfig.window,
     features: Annotated[
         str | None, typer.Option(help="Columns, comma-separated; the optimizer's own by default.")
@@ -43,10 +47,24 @@ def record_trajectories(
 ) -> None:
     """Record an optimizer at work: its features and its updates."""
     wanted = tuple(features.split(",")) if features else None
-    config = RecordConfig(steps=steps, episodes=episodes, samples=samples, window=window, features=wanted, seed=seed)
+    if whole and len(task) > 1:
+        raise OptionError("--whole follows every parameter of one task: name a single --task")
+    config = RecordConfig(
+        steps=steps,
+        episodes=episodes,
+        coordinates=MOST_COORDINATES if whole else RecordConfig.coordinates,
+        samples=samples,
+        window=window,
+        features=wanted,
+        seed=seed,
+    )
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
+    loaded = load_optimizer(optimizer, _options(opt or []))
     with bar("recording") as progress:
-        found = record(load_optimizer(optimizer, _options(opt or [])), chosen, config, progress=progress)
+        found = record(loaded, chosen, config, progress=progress)
+    if isinstance(loaded, BlackBox) and not loaded.coordinatewise and not whole:
+        text = "note: its update of a parameter depends on other parameters; --whole records what distilling that needs"
+        STDERR.print(text, markup=False, highlight=False, soft_wrap=True)
     save_trajectories(found, out)
     columns = tuple(column.name for column in found.columns)
     summary = {"rows": len(found.updates), "columns": columns, "file": str(out)}

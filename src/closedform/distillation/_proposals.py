@@ -127,7 +127,8 @@ def _finite_at_rest(candidate: Candidate, data: Problem) -> bool:
 def _rests(program: Program) -> bool:
     """Whether a whole program gives something finite for some steps without any gradient."""
     still = torch.zeros(3, 1, dtype=torch.float64)
-    return bool(torch.isfinite(Episodes(still, still, len(still)).run(program)["update"]).all())
+    alone = torch.zeros(1, dtype=torch.int64)
+    return bool(torch.isfinite(Episodes(still, still, len(still), alone, alone + 1).run(program)["update"]).all())
 
 
 def _guarded(expr: Expr, candidate: Candidate, data: Problem) -> Expr:

@@ -1,12 +1,13 @@
 """Trajectories: recorded features and updates of an optimizer at work, and their storage."""
 
 from closedform.trajectories._columns import Column, column_source, lagged, run_source, window_columns
-from closedform.trajectories._record import RecordConfig, record
+from closedform.trajectories._record import MOST_COORDINATES, RecordConfig, record
 from closedform.trajectories._storage import FORMAT
 from closedform.trajectories._trajectories import Trajectories, hold_out, load_trajectories, save_trajectories
 
 __all__ = [
     "FORMAT",
+    "MOST_COORDINATES",
     "Column",
     "RecordConfig",
     "Trajectories",

@@ -24,6 +24,9 @@ from closedform.trajectories._sampling import draw_cells, draw_coordinates
 from closedform.trajectories._trajectories import Trajectories
 from closedform.unroll import Problem, begin, steps
 
+MOST_COORDINATES = 10**6
+"""Parameters that an episode may follow."""
+
 
 @dataclass(frozen=True)
 class RecordConfig:
@@ -32,7 +35,8 @@ class RecordConfig:
     Attributes:
         steps: Length of an episode.
         episodes: Episodes of each task, from different starting points.
-        coordinates: Parameters of the optimizee that are followed in an episode; of every tensor as many.
+        coordinates: Parameters of the optimizee that are followed in an episode; of every tensor as many. Where these
+            are all of them, optimizers that look at whole tensors can be distilled.
         window: Steps that the columns look back.
         samples: Rows to keep.
         features: Names of the signals to record; for a rule also its own states and named values. None: the learned
@@ -54,7 +58,13 @@ class RecordConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        ranges = {"steps": 100_000, "episodes": 10_000, "coordinates": 10**6, "samples": 10**8, "window": 256}
+        ranges = {
+            "steps": 100_000,
+            "episodes": 10_000,
+            "coordinates": MOST_COORDINATES,
+            "samples": 10**8,
+            "window": 256,
+        }
         for name, most in ranges.items():
             check_count(name, getattr(self, name), 0 if name == "window" else 1, most)
         check_seed("seed", self.seed)

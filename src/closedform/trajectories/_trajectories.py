@@ -7,6 +7,7 @@ on, from which more columns can be computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -73,6 +74,20 @@ class Trajectories:
     def column_names(self) -> tuple[str, ...]:
         """Names of the feature columns, in order: ``m_tilde``, ``m_tilde_1``, ..."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def whole_tensors(self) -> bool:
+        """Whether of every tensor that an episode follows all elements were recorded."""
+        layers = self.provenance.get("layers")
+        if not isinstance(layers, Sequence) or not self.gradients.numel():
+            return False
+        sizes = [_elements(layer) for layer in layers]
+        for found in self.episode_layers:
+            numbers, counts = found.unique(return_counts=True)
+            pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+            if any(not 0 <= number < len(sizes) or sizes[number] != count for number, count in pairs):
+                return False
+        return True
 
     @property
     def nonfinite_rows(self) -> int:
@@ -250,3 +265,10 @@ def _check_types(trajectories: Trajectories, real: Sequence[str], whole: Sequenc
     for name in whole:
         if getattr(trajectories, name).dtype != torch.int64:
             raise DataError(f"{name} must be int64, not {getattr(trajectories, name).dtype}")
+
+
+def _elements(layer: object) -> int | None:
+    """Elements of a tensor that provenance describes; None if it does not say."""
+    shape = layer.get("shape") if isinstance(layer, Mapping) else None
+    sizes = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else None
+    return math.prod(sizes) if sizes is not None and all(isinstance(size, int) for size in sizes) else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from closedform.lang import Expr, Lag, Program, Symbol, lags, names, parse, transform
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "x": ("g", "fast", "fast from g", "decayed"),
+    "x": ("g", "fast", "fast from g", "decayed", "unit", "trusted", "trusted matrices"),
     "above": ("m", "x", "m+x", "m+m", "m+d", "pair"),
     "inside": ("", "divided", "clipped", "clipped t", "weighted"),
     "below": (
@@ -34,7 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
             "conditional",
             "conditioned",
         ),
-        *("smooth", "sums"),
+        *("smooth", "sums", "tensor"),
     ),
     "late": ("", "late"),
     "hat_m": ("", "own", "other"),
@@ -43,12 +43,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "root": ("", "free"),
     "form": ("", "signs", "size", "agreeing", "sign", "friction", "bounded", "moderated", "trusted"),
     "schedule": ("", "rectified", "held", "nadam", "power", "averaged", "dual", "inverse", "resilient"),
+    "tensor": ("", "trusted", "trusted late", "clipped", "clipped by g"),
     "w": ("", "w", "centre"),
 }
 """Each choice's kinds; the first is the plain one.
 
 x: what is averaged: the gradient; with a slow average of it added (Grokfast), which starts at 0 or at the gradient;
-    with a multiple of the parameter (coupled weight decay).
+    with a multiple of the parameter (coupled weight decay); over its tensor's norm; in units of the parameters' norm,
+    of every tensor or of matrices alone (LARS).
 above: it, its average m, both (Nesterov), two averages (AdEMAMix), m and an average of differences (Adan), two averages
     of every second step (positive-negative momentum).
 inside: averaged before the division, after it (LaProp), after it and clipped by a power of t - 1 or t (ADOPT), after it
@@ -56,7 +58,7 @@ inside: averaged before the division, after it (LaProp), after it and clipped by
 below: nothing; averages of x^2 (Adam), of (x - m)^2 (AdaBelief), the largest so far (AMSGrad), the sum (Adagrad), of
     |x|, its decaying peak (Adamax), Yogi's and Ano's second moments, of (x + k (x - last x))^2 (Adan), Adadelta's, that
     of BCOS without a state, over the last m or the new one, AdaSmooth's, whose decay follows the parameter's way,
-    Kate's sums.
+    Kate's sums, of the tensor's squared norm, from the first on (NovoGrad).
 late: whether the last step's second moment is read (ADOPT).
 hat_m, hat_v: corrected for the start at 0, by the own decay or by that of v.
 floor: eps beside the root, under it, beside the uncorrected root, there and under it, or the least that the root is.
@@ -67,6 +69,8 @@ form: as it is; its sign (signed momentum, Lion); its size with the gradient's s
     (M-SVAG).
 schedule: none, RAdam's, with plain steps at first or none, Nadam's, a power of t, averaged parameters (schedule-free),
     dual averaging (MADGRAD), from multiplication to division (DualAdam), steps that grow until the sign turns (Rprop).
+tensor: nothing, in units of the parameters' norm (LAMB), that corrected for the start, at most of a root mean square
+    (Adafactor), as much smaller as the plain ratio has one above 1 (StableAdamW); parameters are inside.
 w: added: nothing, a multiple of the parameter (decoupled weight decay), its sign about its own average (FOCUS).
 """
 _STARTS = {
@@ -89,6 +93,8 @@ _STARTS = {
     "k_mu": 0.004,
     "k_i": 0.01,
     "k_g": 0.1,
+    "k_c": 1.0,
+    "k_u": 1e-3,
     "k_up": 1.2,
     "k_down": 0.5,
     "k_low": 1e-4,
@@ -121,6 +127,7 @@ class Design:
     root: str = ""
     form: str = ""
     schedule: str = ""
+    tensor: str = ""
     w: str = ""
 
     def neighbours(self) -> Iterator[Design]:
@@ -139,7 +146,13 @@ class Design:
     @property
     def reads_parameter(self) -> bool:
         """Whether the parameter counts."""
-        return bool(self.w) or self.x == "decayed" or self.below == "smooth" or self.schedule == "dual"
+        decayed = self.w or self.x == "decayed" or self.x.startswith("trusted") or self.tensor.startswith("trusted")
+        return bool(decayed) or self.below == "smooth" or self.schedule == "dual"
+
+    @property
+    def reads_tensor(self) -> bool:
+        """Whether a tensor's other elements count."""
+        return bool(self.tensor) or self.x == "unit" or self.x.startswith("trusted") or self.below == "tensor"
 
     @property
     def jumps(self) -> bool:
@@ -210,6 +223,20 @@ KINDS: tuple[Design, ...] = (
     *(Design(above=above, form="signs", w=w) for above in ("m", "m+x") for w in ("", "w", "centre")),
 )
 """Designs that no single change of an Adam leads to."""
+LAYERED: tuple[Design, ...] = (
+    *(
+        Design(below="mean", **hats, tensor=tensor, w=w)
+        for hats in ({}, _HATS)
+        for tensor in ("trusted", "trusted late", "clipped", "clipped by g")
+        for w in ("", "w")
+    ),
+    *(Design(above=above, x=x) for above in ("x", "m") for x in ("unit", "trusted", "trusted matrices")),
+    *(Design(above=above, tensor=tensor) for above in ("x", "m") for tensor in ("trusted", "clipped")),
+    Design(above="x", below="tensor"),
+    Design(below="tensor"),
+    Design(inside="divided", below="tensor"),
+)
+"""Designs that look at whole tensors, to begin at."""
 _SENSIBLE: tuple[Callable[[Design], bool], ...] = (
     lambda d: bool(d.below) or (not (d.inside or d.late or d.hat_v or d.root) and d.floor == "outside"),
     lambda d: d.above != "x" or not (d.inside or d.hat_m or d.form in ("sign", "bounded", "moderated", "trusted")),
@@ -242,6 +269,11 @@ _SENSIBLE: tuple[Callable[[Design], bool], ...] = (
     lambda d: d.schedule not in ("dual", "resilient") or not (d.below or d.form or d.w or d.x != "g"),
     lambda d: d.x != "decayed" or not d.w,
     lambda d: d.w != "centre" or d.form == "signs",
+    lambda d: not d.tensor or (d.above in ("m", "x") and d.w != "centre" and not d.schedule and d.form != "signs"),
+    lambda d: d.tensor != "clipped by g" or (bool(d.below) and d.below not in _WHOLE and not d.inside and not d.form),
+    lambda d: d.tensor != "trusted late" or d.above == "m",
+    lambda d: not d.x.startswith("trusted") or not (d.w or d.tensor or d.below or d.schedule or d.form),
+    lambda d: d.below != "tensor" or not (d.hat_v or d.late or d.root or d.form or d.schedule),
 )
 
 
@@ -274,6 +306,8 @@ class _Writer:
             terms = [self.sign_of(terms)]
         if d.schedule == "averaged":
             terms = [self.averaged(terms[0])]
+        if d.tensor:
+            return [self.by_tensor(terms[0])]
         if d.w == "centre":
             self.mean("c", "d_w", "w")
             return [*terms, "sign(w - c/(1 - d_w**t))"]
@@ -307,6 +341,13 @@ class _Writer:
         elif kind == "decayed":
             self.need("k_w")
             self.values["x"] = "g + k_w*w"
+        elif kind == "unit":
+            self.values["x"] = "g/(norm(g) + 1e-16)"
+        elif kind.startswith("trusted"):
+            self.need("k_w", "k_u")
+            self.values["h"] = "g + k_w*w"
+            where = "greater(ndim, 1)*" if kind == "trusted matrices" else ""
+            self.values["x"] = f"{_trusted('h', 'k_u*', where)}*h"
 
     @property
     def x(self) -> str:
@@ -360,6 +401,9 @@ class _Writer:
             self.values["n"] = "prev(n) + abs(moved)"
             self.values["c_v"] = "square(1 - d_v + (d_v - d_f)*(abs(way)/(n + eps)))"
             self.values["v"] = f"(1 - c_v)*prev(v) + c_v*{square}"
+        elif below == "tensor":
+            self.mean("v", "d_v", f"square(norm({x}))")
+            self.init["v"] = f"square(norm({x}))"
         elif below == "sums":
             self.need("eps")
             self.values["v"] = f"prev(v) + {square} + eps"
@@ -530,6 +574,20 @@ class _Writer:
             ratio = f"{mean}*where(greater(k_i, share), 1/r, (1 - share)/r + share*r)"
         return ratio
 
+    def by_tensor(self, term: str) -> str:
+        """A term in units of its tensor; You et al. 2020, Shazeer & Stern 2018, Wortsman et al. 2023."""
+        if self.design.w:
+            self.need("k_w")
+            term = f"{term} + k_w*w"
+        self.values["h"] = term
+        if self.design.tensor.startswith("trusted"):
+            late = "/(1 - d_m**t)" if self.design.tensor == "trusted late" else ""
+            return f"{_trusted('h')}*h{late}"
+        if self.design.tensor == "clipped":
+            self.need("k_c")
+            return "h/max(1, rms(h)/k_c)"
+        return f"h/max(1, rms({self.x}/r))"
+
     def sign_of(self, ratios: list[str]) -> str:
         if len(ratios) == 1:
             return f"sign({ratios[0]})"
@@ -549,6 +607,11 @@ class _Writer:
         self.values["move"] = "prev(z)/t + (d_m*(1 - 1/t) - 1)*u"
         self.values["z"] = "prev(z) - u - move"
         return "-move"
+
+
+def _trusted(name: str, unit: str = "", which: str = "") -> str:
+    """What makes something of the parameters' size, where neither is 0; You et al. 2017 and 2020."""
+    return f"where({which}greater(norm(w), 0)*greater(norm({name}), 0), {unit}norm(w)/norm({name}), 1)"
 
 
 def _is_state(expr: Expr, name: str, values: Mapping[str, Expr]) -> bool:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 
-from closedform.distillation.designs._design import KINDS, Design
+from closedform.distillation.designs._design import KINDS, LAYERED, Design
 from closedform.distillation.designs._fit import Cells, Fitted, fitted
 
 FIRST = (
@@ -30,7 +30,9 @@ NOTHING, DEARER = 1e-13, 1.1
 """An error that is none, and how much larger one may be for a constant less."""
 
 
-def searched(cells: Cells, enough: float, parameter: bool = True, until: float = math.inf) -> Iterator[Fitted]:
+def searched(
+    cells: Cells, enough: float, parameter: bool = True, until: float = math.inf, tensors: bool = False
+) -> Iterator[Fitted]:
     """Designs that explain more and more, each level's best; ends with one whose error is small enough.
 
     Args:
@@ -38,11 +40,15 @@ def searched(cells: Cells, enough: float, parameter: bool = True, until: float =
         enough: 1 - R^2 at which it ends.
         parameter: Whether they may read the parameter.
         until: When to end, as ``time.monotonic()`` tells it.
+        tensors: Whether to begin at designs that look at whole tensors; the cells hold these then.
     """
+
+    def possible(design: Design) -> bool:
+        known = (parameter or not design.reads_parameter) and (tensors or not design.reads_tensor)
+        return known and design.sensible
+
     met: set[tuple[Design, bool]] = set()
-    beam = _level(
-        [(design, {}) for design in FIRST if design.sensible and (parameter or not design.reads_parameter)], cells, met
-    )
+    beam = _level([(design, {}) for design in (LAYERED if tensors else FIRST) if possible(design)], cells, met)
     for _ in range(LEVELS):
         if not beam:
             return
@@ -52,12 +58,7 @@ def searched(cells: Cells, enough: float, parameter: bool = True, until: float =
         if best.error <= enough or time.monotonic() > until:
             return
         beam = [best, *beam[1:]]
-        changed = [
-            (near, one.constants)
-            for one in beam
-            for near in one.design.neighbours()
-            if near.sensible and (parameter or not near.reads_parameter)
-        ]
+        changed = [(near, one.constants) for one in beam for near in one.design.neighbours() if possible(near)]
         further = _level(changed, cells, met)
         beam = _different(sorted([*beam, *further], key=_rank))
         if beam[0].error > GAIN * best.error:

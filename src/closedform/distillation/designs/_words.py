@@ -31,6 +31,9 @@ _ADDED: dict[str, dict[str, str]] = {
         "fast": "with a slow average of the gradient added to it (Grokfast)",
         "fast from g": "with a slow average of the gradient added to it, from the first gradient on (Grokfast)",
         "decayed": "with coupled weight decay",
+        "unit": "of the gradient over its tensor's norm",
+        "trusted": "of the gradient in units of the parameters' norm",
+        "trusted matrices": "of the gradient in units of the parameters' norm, but for vectors (LARS)",
     },
     "above": {
         "m": "with an average of the gradient",
@@ -63,6 +66,14 @@ _ADDED: dict[str, dict[str, str]] = {
         "conditioned": "BCOS's second moment, of the new average",
         "smooth": "a second moment whose decay follows the parameter's way (AdaSmooth)",
         "sums": "Kate's sums",
+        "tensor": "divided by the root of an average of the tensor's squared norm (NovoGrad)",
+    },
+    "tensor": {
+        "": "each coordinate by itself",
+        "trusted": "in units of the parameters' norm (LAMB)",
+        "trusted late": "in units of the parameters' norm and then corrected for the start (LAMB)",
+        "clipped": "clipped by its root mean square in each tensor (Adafactor)",
+        "clipped by g": "smaller where a tensor's gradients are larger than their average (StableAdamW)",
     },
     "late": {"": "by the new second moment", "late": "by the last step's second moment (ADOPT)"},
     "hat_m": {
@@ -118,6 +129,8 @@ _CONSTANTS = {
     "d_r": "decay of the rates",
     "d_w": "decay of the parameter's average",
     "k_w": "weight decay",
+    "k_u": "share of the norm",
+    "k_c": "largest root mean square",
     "eps": "eps",
     "p": "power",
     "p_t": "power of t",
@@ -137,7 +150,7 @@ def in_words(design: Design, constants: Mapping[str, float], weights: Sequence[f
     name = min(NAMED, key=lambda known: len(_differences(design, NAMED[known])))
     added = [_ADDED[choice][getattr(design, choice)] for choice in _differences(design, NAMED[name])]
     told = [f"{words} {constants[key]:.6g}" for key, words in _CONSTANTS.items() if key in constants]
-    if design.w == "w":
+    if design.w == "w" and not design.tensor:
         told.append(f"{-weights[-1]:.6g} of the parameter taken off in each step")
     return "; ".join([", ".join([name, *added]), *([", ".join(told)] if told else [])])
 

@@ -18,6 +18,7 @@ from closedform.lang import (
     kind_of,
     lags,
     names,
+    reduces,
     substitute,
     walk,
 )
@@ -161,8 +162,18 @@ def nodes(candidate: Candidate) -> int:
 
 
 def equation(program: Program) -> Expr:
-    """A whole program's update with its constants as numbers, over states, corrected ones, and what else has a past."""
-    read = {name: expr for name, expr in program.where.items() if not (_corrects(expr, program) or lags(expr))}
+    """A whole program's update with its constants as numbers, over states, corrected ones, and what else has a past.
+
+    What is reduced, too, keeps its name.
+    """
+    every = [*program.where.values(), *program.outputs.values()]
+    applied = (node for one in every for node in walk(one) if isinstance(node, Apply))
+    reduced = {arg for node in applied if reduces(node) for arg in node.args}
+    read = {
+        name: expr
+        for name, expr in program.where.items()
+        if not (_corrects(expr, program) or lags(expr) or Symbol(name) in reduced)
+    }
     known: dict[str, Expr] = {name: Number(value) for name, value in program.constants.items()}
     for name, expr in read.items():
         if program.kinds[name] is Kind.ELEMENTWISE:

@@ -31,18 +31,31 @@ class Episodes:
     Args:
         gradients, weights: [T, N], from step 1 on.
         total: Steps of an episode, for programs that read it.
+        tensors: [N], the number of the tensor that a sequence is an element of; all of a tensor's are there. None:
+            each is on its own, and no program may reduce.
+        dimensions: [N], of these tensors.
     """
 
-    def __init__(self, gradients: Tensor, weights: Tensor, total: int) -> None:
+    def __init__(
+        self,
+        gradients: Tensor,
+        weights: Tensor,
+        total: int,
+        tensors: Tensor | None = None,
+        dimensions: Tensor | None = None,
+    ) -> None:
         self.shape = tuple(gradients.shape)
+        self._tensors = tensors
         t = torch.arange(1, len(gradients) + 1, dtype=torch.float64)[:, None]
         inputs = {"g": gradients, "w": weights, "t": t, **horizon_inputs(t, total)}
+        if dimensions is not None:
+            inputs["ndim"] = dimensions
         self.inputs = {name: value.to(torch.float64) for name, value in inputs.items()}
         self._kept: dict[object, Tensor] = {}
         self._plan = _Plan(Program())
 
     def run(self, program: Program, constants: Mapping[str, float] | None = None) -> dict[str, Tensor]:
-        """The outputs of an elementwise program, [T, N], with other constants than its own if they are given."""
+        """The outputs of a program, [T, N], with other constants than its own if they are given."""
         if len(self._kept) > _KEPT:
             self._kept.clear()
         with torch.no_grad():
@@ -50,6 +63,15 @@ class Episodes:
                 self._plan = _Plan(program)
             run = _Run(self._plan, {**program.constants, **(constants or {})}, self)
             return {name: run.value(expr).expand(self.shape) for name, expr in program.outputs.items()}
+
+    def reduced(self, op: str, values: Tensor) -> Tensor:
+        """``mean``, ``rms`` or ``norm`` over each tensor, at each of its elements: [T, N], or of one step [N]."""
+        assert self._tensors is not None
+        each = values if op == "mean" else values.square()
+        sums = each.new_zeros(*each.shape[:-1], int(self._tensors.max()) + 1).index_add_(-1, self._tensors, each)
+        if op != "norm":
+            sums = sums / self._tensors.bincount()
+        return (sums if op == "mean" else sums.sqrt())[..., self._tensors]
 
     def kept(self, key: object) -> Tensor | None:
         """An array computed before."""
@@ -62,7 +84,7 @@ class Episodes:
 
 
 def run_over(program: Program, gradients: Tensor, weights: Tensor) -> Tensor:
-    """A program's update over sequences, [T, N], some of them at a time."""
+    """An elementwise program's update over sequences, [T, N], some of them at a time."""
     blocks = zip(gradients.split(_TOGETHER, dim=1), weights.split(_TOGETHER, dim=1), strict=True)
     return torch.cat([Episodes(g, w, len(g)).run(program)["update"] for g, w in blocks], dim=1)
 
@@ -144,6 +166,8 @@ class _Run:
         if key[0] == "top":
             values = self.at(key[1]).expand(self.episodes.shape)
             return torch.cummax(values, dim=0).values.clamp_min(0)
+        if OPERATORS[key[0]].reduces:
+            return self.episodes.reduced(key[0], self.at(key[1]).expand(self.episodes.shape))
         return OPERATORS[key[0]].torch(*(self.at(arg) for arg in key[1:]))
 
     def shifted(self, values: Tensor, steps: int, begun: Tensor) -> Tensor:
@@ -224,6 +248,9 @@ class _Run:
             rows = found[expr.name]
             return lambda t: rows[t]
         if isinstance(expr, Apply) and found.keys() & {*names(expr), *lags(expr)}:
+            if OPERATORS[expr.op].reduces:
+                inner, op = self.ready(expr.args[0], found, begin), expr.op
+                return lambda t: self.episodes.reduced(op, inner(t).expand(self.episodes.shape[1]))
             return _applied(OPERATORS[expr.op].torch, [self.ready(arg, found, begin) for arg in expr.args])
         value = self.value(expr)
         if value.dim() < 2:

@@ -18,7 +18,7 @@ from closedform.distillation._config import AUTO, NONE, DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.problem._candidate import WHOLE, Average, Candidate, lag_name
 from closedform.distillation.problem._compose import compose
-from closedform.distillation.problem._episodes import run_over
+from closedform.distillation.problem._episodes import Episodes, run_over
 from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples, Sequences
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.problem._states import Inputs, run_average, start_share
@@ -145,10 +145,41 @@ class Part:
                 self._outcomes.pop(next(iter(self._outcomes)))
             given = (self.episode_gradients, self.episode_weights)
             gradients, weights = (torch.nan_to_num(v, 0.0, 0.0, 0.0).transpose(0, 1).flatten(1) for v in given)
-            found = run_over(program, gradients, weights)
+            found = self._by_episode(program) if program.reduces else run_over(program, gradients, weights)
             episode, coordinate, step = self.cells
             self._outcomes[key] = found[step, episode * self.episode_gradients.shape[2] + coordinate]
         return self._outcomes[key]
+
+    def _by_episode(self, program: Program) -> Tensor:
+        """What a program that reduces gives, [T, E * C], an episode at a time."""
+        own = self._sequences
+        assert own.tensors is not None
+        assert own.dimensions is not None
+        each = zip(
+            torch.nan_to_num(self.episode_gradients, 0.0, 0.0, 0.0),
+            torch.nan_to_num(self.episode_weights, 0.0, 0.0, 0.0),
+            own.tensors[self._episodes],
+            own.dimensions[self._episodes],
+            strict=True,
+        )
+        runs = (Episodes(g, w, len(g), tensors - tensors.min(), d).run(program) for g, w, tensors, d in each)
+        return torch.cat([outputs[WHOLE] for outputs in runs], dim=1)
+
+    @cached_property
+    def tensors(self) -> Tensor | None:
+        """Numbers of the tensors, no two episodes' alike, [E * C], where all of each was recorded."""
+        found = self._sequences.tensors
+        if found is None:
+            return None
+        found = found[self._episodes]
+        first = torch.arange(len(found))[:, None] * (int(found.max()) + 1)
+        return (found + first).flatten()
+
+    @cached_property
+    def dimensions(self) -> Tensor | None:
+        """Of these tensors."""
+        found = self._sequences.dimensions
+        return None if found is None else found[self._episodes].flatten()
 
     def values(self, candidate: Candidate) -> dict[str, Tensor]:
         """What the names of a candidate's expression stand for at the rows, [N] each."""

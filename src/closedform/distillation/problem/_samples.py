@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from closedform.errors import DataError
@@ -29,6 +30,9 @@ class Sequences:
         gradients, weights, updates: [E, T, C], from step 1 on.
         cells: Where each row lies in them: indices of the three dimensions, [N] each.
         ends: Whether updates are known at the rows alone, each the end of an episode of its own: the rows of windows.
+        tensors: [E, C], numbers of the tensors that the parameters are elements of, where every element of each was
+            recorded; None otherwise.
+        dimensions: [E, C], of these tensors.
     """
 
     gradients: Tensor
@@ -36,6 +40,8 @@ class Sequences:
     updates: Tensor
     cells: tuple[Tensor, Tensor, Tensor]
     ends: bool = False
+    tensors: Tensor | None = None
+    dimensions: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,4 +109,9 @@ def _sequences(trajectories: Trajectories) -> Sequences | None:
         cells = trajectories.positions()
     except DataError:
         return None
-    return Sequences(trajectories.gradients, trajectories.weights, trajectories.episode_updates, cells)
+    found = Sequences(trajectories.gradients, trajectories.weights, trajectories.episode_updates, cells)
+    if not trajectories.whole_tensors:
+        return found
+    dimensions = torch.tensor([len(layer["shape"]) for layer in trajectories.provenance["layers"]])
+    layers = trajectories.episode_layers
+    return replace(found, tensors=layers, dimensions=dimensions[layers])
