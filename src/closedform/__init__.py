@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from closedform.meta_training import meta_tune as meta_tune
     from closedform.optim import RuleOptimizer as RuleOptimizer
     from closedform.optim import parameter_groups as parameter_groups
+    from closedform.report import share_rule as share_rule
     from closedform.rules import Rule as Rule
     from closedform.rules import load_rule as load_rule
     from closedform.rules import save_rule as save_rule
@@ -66,6 +67,7 @@ _EXPORTS = {
     "parameter_groups": "optim",
     "record": "trajectories",
     "save_rule": "rules",
+    "share_rule": "report",
 }
 _SUBPACKAGES = (
     *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),

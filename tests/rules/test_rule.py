@@ -105,23 +105,6 @@ def test_bad_files(tmp_path) -> None:
         load_rule("adamm")
 
 
-def test_hub_rules_say_what_is_missing(monkeypatch, tmp_path) -> None:
-    import sys
-    import types
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(RuleError, match="closedform\\[hub\\]"):
-        load_rule("hub:somebody/rule")
-    path = save_rule(load_rule("lion"), tmp_path / "rule.json")
-    fake = types.SimpleNamespace(
-        hf_hub_download=lambda repository, name: path if repository == "somebody/rule" else 1 / 0
-    )
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    assert load_rule("hub:somebody/rule") == load_rule("lion")
-    with pytest.raises(RuleError, match="cannot fetch"):
-        load_rule("hub:nobody/none")
-
-
 @pytest.mark.parametrize(
     "entries",
     [

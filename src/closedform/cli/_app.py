@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "identify": ("_identify", "Say which known optimizer a recording is of, or which it is nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
+    "share": (
+        "_share",
+        "Share a rule on a hub, with a card made from its file: equation, certificates, origin, results.",
+    ),
     "rules": ("_rules", "List, show and check rules."),
     "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),
 }

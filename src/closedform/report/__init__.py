@@ -1,5 +1,6 @@
 """What was found, as pages: one HTML file with its plots inside, which loads nothing from anywhere."""
 
+from closedform.report._card import rule_card, share_rule
 from closedform.report._compare import comparison_figures, comparison_html, write_comparison
 from closedform.report._equations import rule_mathml
 from closedform.report._plots import final_losses, loss_curves
@@ -19,8 +20,10 @@ __all__ = [
     "loss_curves",
     "profile_plot",
     "report_html",
+    "rule_card",
     "rule_mathml",
     "runs_html",
+    "share_rule",
     "standalone",
     "to_svg",
     "watch_html",

@@ -2,6 +2,7 @@
 
 from closedform.rules._document import FORMAT, FORMATS, LATE_FORMAT
 from closedform.rules._files import library_names, load_rule, save_rule
+from closedform.rules._hub import Address, publish
 from closedform.rules._rule import Rule
 
-__all__ = ["FORMAT", "FORMATS", "LATE_FORMAT", "Rule", "library_names", "load_rule", "save_rule"]
+__all__ = ["FORMAT", "FORMATS", "LATE_FORMAT", "Address", "Rule", "library_names", "load_rule", "publish", "save_rule"]
