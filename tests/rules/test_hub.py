@@ -57,8 +57,10 @@ def test_addresses(text: str, parts: tuple[str, str, str | None]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["hub:", "hub:a", "hub:/b", "hub:a/", "hub:../b", "hub:a/..", "hub:a/b/c", "hub:a/b@", "hub:a/b@-x", "hub:a/b@x..y"]
-    + ["hub:.a/b", "hub:a/b c", "hub:a/b\n", "hub:a/x..y", "hub:" + "a" * 200 + "/b", "hub:a/b@x y"],
+    [
+        *("hub:", "hub:a", "hub:/b", "hub:a/", "hub:../b", "hub:a/..", "hub:a/b/c", "hub:.a/b", "hub:a/b c"),
+        *("hub:a/b\n", "hub:a/x..y", f"hub:{'a' * 200}/b", "hub:a/b@", "hub:a/b@-x", "hub:a/b@x..y", "hub:a/b@x y"),
+    ],
 )
 def test_what_is_no_address_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(RuleError, match="is no place in a hub") as caught:
@@ -110,7 +112,7 @@ def test_git_repositories_keep_every_revision(own: bool, tmp_path: Path, identit
     git(repository, "tag", "v1", hashes[0])
     (repository / path).write_text("what is not committed does not count")
     assert same(cf.load_rule("hub:ann/mine", hub=tmp_path), ADAM)
-    for revision in ("v1", hashes[0], hashes[0][:10], "HEAD" if False else "main~1".replace("~1", "") and hashes[0]):
+    for revision in ("v1", hashes[0], hashes[0][:10]):
         found = cf.load_rule(f"hub:ann/mine@{revision}", hub=tmp_path)
         assert same(found, LION)
         assert found.provenance["hub"] == f"hub:ann/mine@{hashes[0]}"
@@ -148,12 +150,10 @@ def test_links_out_of_the_hub_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     LION.save(tmp_path / "secret/rule.json")
     os.symlink(tmp_path / "secret", tmp_path / "hub/ann/lion")
-    for use in (
-        lambda hub: cf.load_rule("hub:ann/lion", hub=hub),
-        lambda hub: cf.share_rule(ADAM, "ann/lion", hub=hub),
-    ):
-        with pytest.raises(RuleError, match="leads out of the hub"):
-            use(tmp_path / "hub")
+    with pytest.raises(RuleError, match="leads out of the hub"):
+        cf.load_rule("hub:ann/lion", hub=tmp_path / "hub")
+    with pytest.raises(RuleError, match="leads out of the hub"):
+        cf.share_rule(ADAM, "ann/lion", hub=tmp_path / "hub")
     assert same(cf.load_rule(tmp_path / "secret/rule.json"), LION)
 
 
@@ -271,10 +271,8 @@ def test_commands_take_rules_from_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     done = RUNNER.invoke(app, ["share", "lion", "--to", "ann/lion", "--json"])
     assert done.exit_code == 0, done.output
     address = json.loads(done.output)["rule"]
-    for command in (["rules", "show"], ["export", "--to", "latex"]):
-        shown = RUNNER.invoke(
-            app, [command[0], *command[1:2], address] if command[0] == "rules" else [*command, address]
-        )
+    for command in (["rules", "show", address], ["export", address, "--to", "latex"]):
+        shown = RUNNER.invoke(app, command)
         assert shown.exit_code == 0, shown.output
     done = RUNNER.invoke(app, ["share", "adam", "--to", "ann/lion"])
     assert done.exit_code == 2
