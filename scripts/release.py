@@ -146,9 +146,9 @@ def trial(interpreter: str, wheel: Path, constraints: Path) -> dict[str, object]
 def table(trials: list[dict], wheel: Path) -> str:
     """What was measured, in Markdown."""
     heads = ("Python", "versions", "torch", "install, s", "MB", "import, s", "100 steps with `cf1`, s")
-    lines = [
-        f"`{wheel.name}`, {wheel.stat().st_size / 1e6:.2f} MB; a step is compiled once, which is in the last column.\n"
-    ]
+    size = wheel.stat().st_size / 1e6
+    lines = ["# The release, in empty environments", "", "Made by `scripts/release.py`.", ""]
+    lines += [f"`{wheel.name}`, {size:.2f} MB; the last column has compiling the step in it, once.", ""]
     lines += ["| " + " | ".join(heads) + " |", "|---|---|---|--:|--:|--:|--:|"]
     for one in trials:
         numbers = f"{one['install']:.0f} | {one['all']:.0f} | {one['import']:.1f} | {one['train']:.1f}"
