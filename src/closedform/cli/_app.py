@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Share a rule on a hub, with a card made from its file: equation, certificates, origin, results.",
     ),
     "rules": ("_rules", "List, show and check rules."),
+    "plugins": (
+        "_plugins",
+        "List the tasks, learned optimizers and engines that other packages bring, and whether they can be imported.",
+    ),
     "tasks": ("_tasks", "List the tasks, with their sizes, the data they need, and whether it is here."),
 }
 """Command -> its module, and the line that the overview says about it. A module is imported when its command is called:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from closedform._names import lookup
 from closedform._options import with_options
+from closedform._plugins import member
 from closedform._progress import OnRecord, Progress
 from closedform._version import __version__
 from closedform.distillation._config import DistillConfig
@@ -131,9 +131,15 @@ def distill(
     return HallOfFame(tuple(composer.entry(one) for one in found.entries), found.provenance)
 
 
+def _engine(name: str) -> Backend:
+    """An engine of ours, or a plug-in's: the object, or what a function or class makes."""
+    found: Any = member("back end", "closedform.engines", name, BACKENDS)
+    return found() if (callable(found) and not hasattr(found, "name")) or isinstance(found, type) else found
+
+
 def search(problem: Prepared, backend: str, config: DistillConfig, told: Told, keeps: Keeps) -> Outcome:
     """Search equations over a problem of any kind, which is prepared for the options of each restart."""
-    engine = lookup("back end", backend, BACKENDS)
+    engine = _engine(backend)
     engine.check(config)
     if config.restarts > 1:
         return restarted(functools.partial(_once, problem, backend, keeps), config, told)

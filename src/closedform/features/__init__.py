@@ -7,7 +7,7 @@ construction. Fragments that use the same state, constant or named value share i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,6 +152,38 @@ def get(name: str) -> Feature:
     return lookup("feature", name, FEATURES)
 
 
+def define(
+    name: str,
+    expression: str,
+    *,
+    state: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+    meaning: str = "",
+    source: str = "one's own",
+) -> Feature:
+    """Add a feature by an expression, for this process: networks, recordings and distilling then take it by name.
+
+        features.define("ratio", "mine/(abs(g) + 1e-8)", state={"mine": "0.9*mine + 0.1*g"})
+
+    Args:
+        name: Its name.
+        expression: Over g, w, t, the states, and constants; as in a rule file.
+        state: Recurrences by name. Two features share what they define alike.
+        constants: Numbers by name.
+        meaning: What it is; by default the expression.
+        source: Where it comes from.
+
+    Raises:
+        RuleError: the expression is malformed, or there is another feature of that name.
+    """
+    found = Feature(name, meaning or expression, source, dict(constants or {}), dict(state or {}), {name: expression})
+    if FEATURES.get(name, found) != found:
+        raise RuleError(f'there is another feature "{name}" already: choose another name')
+    _program([found])
+    FEATURES[name] = found
+    return found
+
+
 def feature_program(columns: Iterable[str]) -> Program:
     """The program whose outputs are the named features, in order.
 
@@ -161,9 +193,12 @@ def feature_program(columns: Iterable[str]) -> Program:
     Raises:
         UnknownNameError: no such feature.
     """
-    columns = tuple(columns)
-    merged = _merge([get(name) for name in columns])
-    outputs: dict[str, Expr] = {name: Symbol(name) for name in columns}
+    return _program([get(name) for name in columns])
+
+
+def _program(fragments: Sequence[Feature]) -> Program:
+    merged = _merge(fragments)
+    outputs: dict[str, Expr] = {fragment.name: Symbol(fragment.name) for fragment in fragments}
     return Program(merged["constants"], _parsed(merged["state"]), _parsed(merged["where"]), outputs)
 
 
@@ -216,4 +251,4 @@ def _merge(fragments: Iterable[Feature]) -> dict[str, dict[str, Any]]:
     return merged
 
 
-__all__ = ["FEATURES", "Feature", "feature_program", "get", "rule_from_features"]
+__all__ = ["FEATURES", "Feature", "define", "feature_program", "get", "rule_from_features"]

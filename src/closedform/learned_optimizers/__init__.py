@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from closedform._names import lookup
+from closedform._plugins import member, plugins
 from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
 from closedform.learned_optimizers._black_box import BlackBox, Factory, black_box, is_dotted
@@ -23,6 +24,7 @@ from closedform.learned_optimizers._constant_roles import Role, constant_roles, 
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
 from closedform.learned_optimizers._outside_mlp import OutsideMLP, load_outside_mlp
+from closedform.learned_optimizers._outside_module import ModuleOptimizer, from_module
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
 from closedform.learned_optimizers._recurrent import CLOCKS, RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
@@ -46,13 +48,18 @@ LEARNED_OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
 """Name -> function of ``generator``, and of the member's options, that makes a new one."""
 
 
+GROUP = "closedform.learned_optimizers"
+"""Entry points through which other packages bring some."""
+
+
 def get(
     name: str, *, generator: torch.Generator | None = None, pretrained: bool = False, **options: Any
 ) -> LearnedOptimizer:
     """A learned optimizer: a new one, or one whose weights ship with the package.
 
     Args:
-        name: A name in ``LEARNED_OPTIMIZERS``; with ``pretrained`` also one in ``PRETRAINED``.
+        name: A name in ``LEARNED_OPTIMIZERS``, or of a plug-in (entry points ``closedform.learned_optimizers``); with
+            ``pretrained`` also one in ``PRETRAINED``.
         generator: Draws its initial weights; torch's global one by default.
         pretrained: Take the shipped weights, and the options that they were meta-trained with.
         options: The member's own options: ``scale`` (in RNNprop the largest update), and of the MLP ``width``, units
@@ -63,7 +70,7 @@ def get(
         OptionError: an option's value makes no sense, or no weights ship for this one.
     """
     if not pretrained:
-        return lookup("learned optimizer", name, LEARNED_OPTIMIZERS)(generator=generator, **options)
+        return member("learned optimizer", GROUP, name, LEARNED_OPTIMIZERS)(generator=generator, **options)
     if options:
         raise OptionError(f"shipped weights come with their options; leave out {', '.join(options)}")
     return load_learned_optimizer(name)
@@ -83,7 +90,14 @@ def load_learned_optimizer(source: str | Path) -> LearnedOptimizer:
         OptionError: no weights ship for this one.
     """
     path = _network_path(source)
-    return load_symbolic(path) if _is_text(path) else load_network(path, LEARNED_OPTIMIZERS)
+    if _is_text(path):
+        return load_symbolic(path)
+    others = {name: _from_plugin(name) for name in plugins(GROUP, LEARNED_OPTIMIZERS)}
+    return load_network(path, {**LEARNED_OPTIMIZERS, **others})
+
+
+def _from_plugin(name: str) -> Callable[..., LearnedOptimizer]:
+    return lambda **options: get(name, **options)
 
 
 def load_optimizer(
@@ -168,6 +182,7 @@ __all__ = [
     "BlackBox",
     "Celo",
     "LearnedOptimizer",
+    "ModuleOptimizer",
     "OutsideMLP",
     "RNNprop",
     "RNNpropSize",
@@ -182,6 +197,7 @@ __all__ = [
     "check_weights",
     "constant_roles",
     "fresh_state",
+    "from_module",
     "get",
     "lift_literals",
     "load_learned_optimizer",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from closedform._names import lookup
+from closedform._plugins import member
 from closedform.tasks._autoencoder import AUTOENCODERS
 from closedform.tasks._base import SPLITS, Batch, Params, Task
 from closedform.tasks._burgers import burgers
@@ -24,6 +24,7 @@ from closedform.tasks._implicit_image import implicit_image
 from closedform.tasks._lasso import lasso
 from closedform.tasks._logistic import LOGISTIC_REGRESSIONS
 from closedform.tasks._lstm import lstm_python
+from closedform.tasks._made import from_arrays, from_dataset, from_image_folder, from_module
 from closedform.tasks._mlp import MLPS
 from closedform.tasks._mobilenet import MOBILENETS
 from closedform.tasks._module import ModuleTask
@@ -78,7 +79,7 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
     For listings, which must not download anything, call the member of ``TASKS`` itself and ask it ``available()``.
 
     Args:
-        name: A name in ``TASKS``.
+        name: A name in ``TASKS``, or of a plug-in (entry points ``closedform.tasks``).
         data_dir: The folder of its data files, or one whose sub-folder (``mnist``, ``fashion-mnist``) holds them. By
             default CLOSEDFORM_DATA_DIR, /usr/share/datasets and the download cache are tried, then the network.
         options: The task's own options, such as ``hidden`` and ``batch_size`` of an MLP, or ``condition`` of the
@@ -89,9 +90,22 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
         OptionError: there is no such option, or its value makes no sense.
         DataError: the data are missing and cannot be fetched; the message says how to get them.
     """
-    task = lookup("task", name, TASKS)(data_dir=data_dir, **options)
+    task = member("task", "closedform.tasks", name, TASKS)(data_dir=data_dir, **options)
     task.prepare()
     return task
 
 
-__all__ = ["SPLITS", "TASKS", "UNSEEN", "Batch", "ModuleTask", "Params", "Task", "get"]
+__all__ = [
+    "SPLITS",
+    "TASKS",
+    "UNSEEN",
+    "Batch",
+    "ModuleTask",
+    "Params",
+    "Task",
+    "from_arrays",
+    "from_dataset",
+    "from_image_folder",
+    "from_module",
+    "get",
+]
