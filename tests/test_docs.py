@@ -102,7 +102,10 @@ SNIPPETS = {page.name: len(blocks) for page in PAGES[1:] if (blocks := blocks_of
 
 def test_pages_with_snippets_are_known() -> None:
     """What is counted here is run below, so a page that loses its Python is noticed."""
-    assert SNIPPETS.items() >= {"analysis.md": 6, "export.md": 3, "index.md": 3, "extending.md": 4, "sharing.md": 1}.items()
+    assert (
+        SNIPPETS.items()
+        >= {"analysis.md": 6, "export.md": 3, "index.md": 3, "extending.md": 4, "sharing.md": 1}.items()
+    )
     assert SNIPPETS["training.md"] >= 12
     assert SNIPPETS["language.md"] >= 5
 

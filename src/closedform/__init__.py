@@ -68,6 +68,8 @@ _EXPORTS = {
     "record": "trajectories",
     "save_rule": "rules",
     "share_rule": "report",
+    "suggest_lr": "evaluation",
+    "LearningRateFinder": "optim",
 }
 _SUBPACKAGES = (
     *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "_report",
         "Write a page on a run so far, or on several, side by side: learning curves, equations, comparison.",
     ),
+    "suggest-lr": ("_suggest", "Suggest a learning rate by a range test, with a picture."),
     "identify": ("_identify", "Say which known optimizer a recording is of, or which it is nearest to."),
     "export": ("_rules", "Write a rule as a torch optimizer, LaTeX, an optax transformation or a numpy reference."),
     "share": (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from closedform.errors import OptionError
@@ -36,3 +37,17 @@ def given_to(function: Callable[..., Any], what: str, **options: Any) -> dict[st
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def optimizer_options(given: Sequence[str]) -> dict[str, Any]:
+    """What ``--opt`` says: ``lr=0.1``, ``betas=0.9,0.99``, ``nesterov=True``: values as Python writes them, or text."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise OptionError(f"--opt {text!r} must be NAME=VALUE, such as --opt lr=0.01")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found

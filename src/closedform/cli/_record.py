@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from closedform import tasks
 from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Seed, TaskName, app, show
+from closedform.cli._given import optimizer_options
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
 from closedform.learned_optimizers import BlackBox, load_optimizer
@@ -59,7 +58,7 @@ def record_trajectories(
         seed=seed,
     )
     chosen = [tasks.get(name, data_dir=data_dir) for name in task]
-    loaded = load_optimizer(optimizer, _options(opt or []))
+    loaded = load_optimizer(optimizer, optimizer_options(opt or []))
     with bar("recording") as progress:
         found = record(loaded, chosen, config, progress=progress)
     if isinstance(loaded, BlackBox) and not loaded.coordinatewise and not whole:
@@ -69,17 +68,3 @@ def record_trajectories(
     columns = tuple(column.name for column in found.columns)
     summary = {"rows": len(found.updates), "columns": columns, "file": str(out)}
     show(summary, json, lambda: STDOUT.print(f"{summary['rows']} rows of {', '.join(columns)} -> {out}"))
-
-
-def _options(given: Sequence[str]) -> dict[str, Any]:
-    """``lr=0.1``, ``betas=0.9,0.99``, ``nesterov=True``, ``mode=c``: values as Python writes them, or text."""
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise OptionError(f"--opt {text!r} must be NAME=VALUE, such as --opt lr=0.01")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found

@@ -30,6 +30,7 @@ from closedform.evaluation._numbers import ABSENT, count, duration, interval, nu
 from closedform.evaluation._runs import torch_threads
 from closedform.evaluation._statistics import Curve, Summary, paired_difference, summarize
 from closedform.evaluation._steps_to_target import Attempt, StepsToTarget, first_reached, smoothed_end, steps_to_target
+from closedform.evaluation._suggest import suggest_lr
 from closedform.evaluation._table import schedule, trials
 from closedform.evaluation._torch_optimizers import TorchOptimizer
 from closedform.evaluation._tuning import Tuning
@@ -79,6 +80,7 @@ __all__ = [
     "schedule",
     "smoothed_end",
     "steps_to_target",
+    "suggest_lr",
     "summarize",
     "torch_threads",
     "trials",

@@ -57,6 +57,11 @@ class BlackBox(LearnedOptimizer):
         self.coordinatewise, self.random, self.state_cost = True, False, 0
         self._try()
 
+    @property
+    def factory(self) -> Factory:
+        """What makes the optimizer of a list of parameters."""
+        return self._factory
+
     def __deepcopy__(self, memo: dict[int, Any]) -> BlackBox:
         return self  # it has no weights, and every state is whole by itself
 

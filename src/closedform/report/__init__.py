@@ -3,7 +3,7 @@
 from closedform.report._card import rule_card, share_rule
 from closedform.report._compare import comparison_figures, comparison_html, write_comparison
 from closedform.report._equations import rule_mathml
-from closedform.report._plots import final_losses, loss_curves
+from closedform.report._plots import final_losses, loss_curves, range_test_plot
 from closedform.report._report import ReportData, RunInfo, report_html, write_report
 from closedform.report._runs import runs_html, write_runs
 from closedform.report._svg import STYLE, standalone, to_svg
@@ -19,6 +19,7 @@ __all__ = [
     "final_losses",
     "loss_curves",
     "profile_plot",
+    "range_test_plot",
     "report_html",
     "rule_card",
     "rule_mathml",

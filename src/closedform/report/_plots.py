@@ -27,6 +27,8 @@ from closedform.report._svg import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from closedform.optim import RangeTest
+
 _DOTS: Any = (0, (1.5, 2))
 _MARKERS = "osD^vPX*"
 MANY = 60
@@ -140,6 +142,23 @@ def training_curve(train: Series, validation: Series, name: str, what: str, step
             _logarithmic(axes, "y")
     described = ". ".join(f"{s.label}: {number(s.y[0])} at first, {number(s.y[-1])} at the end" for s, _ in shown)
     return to_svg(figure, name, f"{what}. {described}.")
+
+
+@styled
+def range_test_plot(found: RangeTest, name: str) -> str:
+    """Loss against learning rate, with what is suggested."""
+    figure, (axes,) = new_figure(WIDTH, 3.6)
+    axes.plot(found.lrs, found.losses, color=OWN[0], linewidth=0.8, alpha=0.4)
+    axes.plot(found.lrs, found.smooth, color=OWN[0], linewidth=2.2, label="loss, averaged")
+    axes.axvline(found.suggestion, color=OWN[2], linewidth=1.6, label=f"suggested: {_math(found.suggestion)}")
+    axes.axvline(found.steepest, color=MUTED, linewidth=1.2, linestyle=DASHES[0], label="falls fastest")
+    axes.axvline(found.lrs[found.least], color=MUTED, linewidth=1.2, linestyle=DASHES[1], label="least")
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate, rising from step to step")
+    axes.set_ylabel("minibatch loss")
+    axes.legend(loc="best")
+    described = f"suggested is {rate(found.suggestion)}; the loss falls fastest at {rate(found.steepest)}"
+    return to_svg(figure, name, f"Range test of the learning rate: {described}.")
 
 
 @dataclass(frozen=True)
