@@ -246,3 +246,15 @@ def test_lamb_against_its_definition() -> None:
     for param, w, g in zip(params, start, gradients, strict=True):
         r = g / (g.abs() + 1e-6) + 0.01 * w  # first step: m_hat = g, v_hat = g^2
         torch.testing.assert_close(param.detach(), w - 0.1 * w.norm() / r.norm() * r, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd", "cf1"])
+def test_a_frozen_parameter_has_no_state_however_many_steps(rule: str) -> None:
+    moving, frozen = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    options = {"total_steps": 9} if rule == "cf1" else {}
+    optimizer = RuleOptimizer([frozen, moving], rule, **options)
+    for _ in range(4):
+        moving.grad = torch.ones(3)
+        optimizer.step()
+    assert list(optimizer.state) == [moving]
+    assert list(optimizer.state_dict()["state"]) == [1]

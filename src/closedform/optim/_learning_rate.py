@@ -27,8 +27,9 @@ DIVERGED = 4.0
 """Times the range of losses so far, above the least, at which a test ends."""
 FEWEST = 8
 """Steps that a suggestion needs."""
-SHARE = 0.1
-"""Of the rate of the least loss: what is suggested where the loss falls nowhere steeply."""
+SHARE = 1 / 3
+"""Of the rate of the least loss, what is suggested. Measured on tasks on digits beside a grid, for five rules: a tenth,
+and the rate of the steepest fall, which are usual, are too small."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """The rate to begin with: the steepest one, but no more than a tenth of that of the least loss."""
-        return min(self.steepest, SHARE * self.lrs[self.least])
+        """The rate to begin with: a third of that of the least loss."""
+        return SHARE * self.lrs[self.least]
 
 
 @dataclass
@@ -116,7 +117,7 @@ class LearningRateFinder:
         """
         if self._diverged or len(self._losses) >= self.steps:
             return False
-        value = float(loss)
+        value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         best, worst = min(self._losses, default=value), max(self._losses[:FEWEST], default=value)
         past = best + DIVERGED * max(worst - best, 0.1 * abs(best))
         if not math.isfinite(value) or (len(self._losses) >= FEWEST and value > past):
@@ -134,11 +135,13 @@ class LearningRateFinder:
         Raises:
             DivergenceError: the loss was not finite, or grew, from the first steps on.
         """
-        if len(self._losses) < FEWEST:
+        count = len(self._losses)
+        found = RangeTest([self._rate(k) for k in range(count)], list(self._losses), self._diverged)
+        if count < FEWEST or found.least == 0:
             raise DivergenceError(
-                f"the loss is of no use after {len(self._losses)} steps: begin the range lower than {self.low:g}"
+                f"the loss only grows, and is of no use after {count} steps: begin the range lower than {self.low:g}"
             )
-        return RangeTest([self._rate(k) for k in range(len(self._losses))], list(self._losses), self._diverged)
+        return found
 
     def _rate(self, step: int) -> float:
         return float(self.low * (self.high / self.low) ** (step / (self.steps - 1)))

@@ -111,7 +111,7 @@ class Works:
         if len(states) == len(params) and all(map(operator.is_, states, params)):
             held = list(states.values())
         else:
-            held = [states[param] for param in params]
+            held = [states.get(param) for param in params]  # a frozen one has none, and asking makes none
         if not {*map(type, params), *map(type, grads)} <= PLAIN or {*map(type, held)} != {dict}:
             return None
         steps = {state.get("step") for state in held}
