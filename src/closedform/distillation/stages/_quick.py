@@ -6,6 +6,7 @@
 - **sparse**: the same with bounded columns and moving averages: the paper's psi(G; W), recurrences included;
 - **saturating**: a tanh of such a sum, as RNNprop prints its updates;
 - **additive**: a weighted sum of functions of single columns, as sparse identification has it (Brunton et al. 2016);
+- **enveloped**: a weighted sum of columns and averages under an envelope in progress (see there);
 - **ratio**: a weighted sum of ratios to the root of a second moment, as in Adam.
 """
 
@@ -32,6 +33,7 @@ from closedform.distillation.stages._dictionary import (
     ratio_terms,
     with_expr,
 )
+from closedform.distillation.stages._enveloped import enveloped
 from closedform.distillation.stages._recurrences import recurrences
 from closedform.lang import Number, apply
 
@@ -123,4 +125,5 @@ STAGES: dict[str, Callable[[Problem, DistillConfig], Iterator[Candidate]]] = {
     "ratio": ratio,
     "sparse": sparse,
     "saturating": saturating,
+    "enveloped": enveloped,
 }
