@@ -34,6 +34,7 @@ TOP = {
         "explain",
         "load_rule",
     ),
+    "MetaTuner",
     *("meta_train", "meta_tune", "parameter_groups", "record", "save_rule"),
     *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),
     *("learned_optimizers", "meta_training", "optim", "pipeline", "report", "reproduce", "rules", "tasks"),

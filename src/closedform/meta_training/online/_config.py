@@ -1,0 +1,45 @@
+"""Options of the online tuner."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from closedform._names import lookup
+from closedform._options import check_count, check_number, check_seed
+from closedform.errors import OptionError
+from closedform.meta_training.online._subset import SAMPLINGS
+
+
+@dataclass(frozen=True)
+class TunerConfig:
+    """Options of `MetaTuner`.
+
+    Attributes:
+        coordinates: About how many coordinates of the network sensitivities are carried for, for each rule.
+        every: Steps after which the constants move.
+        rate: How far a coordinate moves a step where gradient and sensitivity are parallel; 0 only measures.
+        memory: Steps after which a sensitivity is forgotten; None: never, the exact sum.
+        limit: The largest factor by which a rate, or 1 - decay, may change within 100 steps.
+        sampling: How coordinates are drawn: "slopes", in proportion to first gradients, or "stratified", alike.
+        seed: Of the draw.
+    """
+
+    coordinates: int = 4096
+    every: int = 10
+    rate: float = 0.03
+    memory: float | None = 20.0
+    limit: float = 10.0
+    sampling: str = "slopes"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("coordinates", self.coordinates)
+        check_count("every", self.every)
+        lookup("sampling", self.sampling, SAMPLINGS)
+        check_number("rate", self.rate, 0)
+        check_seed("seed", self.seed)
+        if self.memory is not None and not self.memory >= 1:
+            raise OptionError(f"memory must be 1 step or more, or None, not {self.memory!r}")
+        if not 1 < self.limit < math.inf:
+            raise OptionError(f"limit must be a factor above 1, not {self.limit!r}")
