@@ -184,6 +184,7 @@ class Part:
             text = Rule(rule.name, rule.program, self._lr, rule.provenance, rule.results).to_json()
             for group in self.groups:
                 group["rule"] = text
+                group["open_constants"] = [name for name in self.names if name != LR]
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
