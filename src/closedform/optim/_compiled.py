@@ -104,7 +104,8 @@ def _kernel(
 def _opened(rule: str, names: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
     """A rule as text that is the same whatever values these constants have, and the values."""
     found = Rule.from_json(rule)
-    return found.with_constants(**dict.fromkeys(names, 0.5)).to_json(), tuple(found.constants[name] for name in names)
+    apart = {name: 0.5 + place / 4096 for place, name in enumerate(names)}  # equal ones would make states equal
+    return found.with_constants(**apart).to_json(), tuple(found.constants[name] for name in names)
 
 
 @lru_cache(maxsize=256)

@@ -27,8 +27,9 @@ class TunerConfig:
 
     coordinates: int = 4096
     every: int = 10
-    rate: float = 0.03
-    memory: float | None = 20.0
+    rate: float = 0.02
+    memory: float | None = 100.0
+    spread: float = 100.0
     limit: float = 10.0
     sampling: str = "slopes"
     seed: int = 0

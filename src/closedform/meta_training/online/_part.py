@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from closedform.errors import OptionError
 from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles, lift_literals
 from closedform.meta_training.online._config import TunerConfig
-from closedform.meta_training.online._rails import Rails
+from closedform.meta_training.online._rails import Pace, Rails
 from closedform.meta_training.online._sensitivities import Observed, Seen, Sensitivities
 from closedform.meta_training.online._subset import Subset, draw
 from closedform.optim import RuleOptimizer
@@ -44,6 +44,7 @@ class Part:
         self.dtype = torch.float64 if double else torch.float32
         self._tune(groups[0]["rule"], trainable)
         self.hypergradient = torch.zeros(len(self.names), dtype=torch.float64)
+        self._pace = Pace(len(self.names), config)
         self._subset: Subset | None = None
         self._sensitivities: Sensitivities | Observed | None = None
         self._seen: list[Seen] = []
@@ -102,6 +103,12 @@ class Part:
             raise OptionError(
                 f'rule "{rule.name}" looks at whole parameter tensors, and its constants cannot be tuned on a subset of '
                 'coordinates; its learning rate can: trainable=["lr"]'
+            )
+        program = rule.program
+        if self.names != (LR,) and {*program.live.state} != {*program.merged.state}:
+            raise OptionError(
+                f'rule "{rule.name}" has states that are equal for now and are kept as one: tune trainable=["lr"], or '
+                "give their constants different values"
             )
         roles = {LR: Role.POSITIVE, **constant_roles(rule.program.live)}
         self._rails = Rails([roles[name] for name in self.names], self.config.limit)
@@ -168,8 +175,8 @@ class Part:
             return False
         self.hypergradient = products.sum(1).cpu()
         if self.config.rate:
-            cosines = torch.where(sizes > 0, products / sizes.sqrt(), 0.0).sum(1).cpu()
-            self._set(self._rails.moved(self.symbolic.coordinates.detach(), -self.config.rate * cosines, len(seen)))
+            cosines = torch.where(sizes > 0, products / sizes.sqrt(), 0.0).cpu()
+            self._set(self._rails.moved(self.symbolic.coordinates.detach(), self._pace.of(cosines), len(seen)))
         return True
 
     def _set(self, x: Tensor) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from closedform.learned_optimizers import Role
+from closedform.meta_training.online._config import TunerConfig
 
 FURTHEST: dict[Role, tuple[float, float]] = {
     Role.POSITIVE: (-math.log(1000), math.log(1000)),
@@ -42,3 +43,25 @@ class Rails:
         """The coordinates after a move over so many steps, [K]."""
         most = self.pace * steps
         return torch.minimum(torch.maximum(x + by.clamp(-most, most), self.low), self.high)
+
+
+class Pace:
+    """How far the coordinates want to go: the meta-optimizer.
+
+    What counts is how sure a direction is: each constant's cosines are divided by their own root mean square, running
+    over ``spread`` steps. In large networks all cosines are small, and the sign of most of them may still be the same.
+    """
+
+    def __init__(self, count: int, config: TunerConfig) -> None:
+        self.rate, self.keep = config.rate, 1 - 1 / config.spread
+        self.square = torch.zeros(count, dtype=torch.float64)
+        self.weight = 0.0
+
+    def of(self, cosines: Tensor) -> Tensor:
+        """The move that the cosines of gradient and sensitivity at some steps, [K, steps], ask for, [K]."""
+        steps = cosines.shape[1]
+        kept = self.keep**steps
+        self.square = kept * self.square + (1 - kept) * cosines.square().mean(1)
+        self.weight = kept * self.weight + (1 - kept)
+        size = (self.square / self.weight).sqrt()
+        return -self.rate * torch.where(size > 0, cosines.sum(1) / size, 0.0)
