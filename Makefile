@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 OUT ?= runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench install clean
+.PHONY: help run test bench docs install clean
 
 help: ## show this list
 	@echo "usage: make TARGET"
@@ -22,6 +22,9 @@ test: $(INSTALLED) ## every check: lint, format, types, direction of imports, te
 
 bench: $(INSTALLED) ## time the optimizer's step against torch's own
 	$(BIN)/python benchmarks/optimizer_step.py
+
+docs: $(INSTALLED) ## build the documentation's site in build/site; a warning is an error
+	$(BIN)/mkdocs build
 
 install: $(INSTALLED) ## create .venv and install the package in it, for development
 

@@ -4,10 +4,15 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
+import shlex
 from functools import partial
 from pathlib import Path
 
+import command_pages
+import paper_tables
 import pytest
+from hooks import MAKERS
 
 import closedform as cf
 from closedform.features import FEATURES
@@ -48,7 +53,13 @@ def network_table() -> str:
     return "\n".join(["| network | features | meta-parameters | state cost | source |", "|---|---|---|---|---|", *rows])
 
 
-TABLES = {"operators": operator_table, "features": feature_table, "networks": network_table, "rules": rule_table}
+TABLES = {
+    "operators": operator_table,
+    "features": feature_table,
+    "networks": network_table,
+    "rules": rule_table,
+    **paper_tables.TABLES,
+}
 
 
 def generated(text: str) -> str:
@@ -67,8 +78,11 @@ def test_generated_tables_are_current(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert target.startswith("http") or (page.parent / target).exists(), target
+    """To a file, or to a page that is made when the site is built."""
+    made = {f"{Path(first).parent}/{name}.md" for first, maker in MAKERS.items() for name in maker.names().values()}
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        there = (page.parent / target).exists() or (page.parent == ROOT / "docs" and target in made | set(MAKERS))
+        assert target.startswith("http") or there, target
 
 
 def test_docstring_examples() -> None:
@@ -78,7 +92,53 @@ def test_docstring_examples() -> None:
 
 
 def blocks_of(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    """A page's Python, without what says that it is not run."""
+    found = re.findall(r"(<!-- not run -->\n)?```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return [text for skipped, text in found if not skipped]
+
+
+SNIPPETS = {page.name: len(blocks) for page in PAGES[1:] if (blocks := blocks_of(f"docs/{page.name}"))}
+
+
+def test_pages_with_snippets_are_known() -> None:
+    """What is counted here is run below, so a page that loses its Python is noticed."""
+    assert SNIPPETS.items() >= {"analysis.md": 6, "export.md": 3, "index.md": 3, "extending.md": 2}.items()
+    assert SNIPPETS["training.md"] >= 12
+    assert SNIPPETS["language.md"] >= 5
+
+
+@pytest.mark.parametrize("page", SNIPPETS)
+def test_snippets_of_a_page_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text("\n".join(blocks_of(f"docs/{page}")))
+    runpy.run_path(str(tmp_path / "page.py"))
+
+
+COMMAND_LINES = [
+    line
+    for page in PAGES
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("closedform ")
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_command_lines_have_commands_and_options_that_exist(line: str) -> None:
+    _, *words = shlex.split(line, comments=True)
+    command = command_pages.application().commands[words.pop(0)]
+    if hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    known = {option for one in command.params for option in [*one.opts, *one.secondary_opts]}
+    assert {word.split("=")[0] for word in words if word.startswith("-")} <= known | {"--help"}
+
+
+def test_rule_files_on_pages_are_valid() -> None:
+    found = [text for page in PAGES for text in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert len(found) >= 4
+    for text in found:
+        assert f'"format": "{cf.Rule.from_json(text).format}"' in text
 
 
 @pytest.mark.slow
@@ -97,6 +157,13 @@ def test_readme_snippets_run(monkeypatch) -> None:
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102  (our own page)
     assert isinstance(names["rule"], cf.Rule)
+
+
+def test_the_snippet_on_distilling_says_what_it_finds(capsys) -> None:
+    for block in blocks_of("docs/distilling.md"):
+        exec(compile(block, "docs/distilling.md", "exec"), {})  # noqa: S102  (our own page)
+        told = re.findall(r"^print\(.*equation.*\) +# (.*)$", block, re.MULTILINE)
+        assert capsys.readouterr().out.splitlines()[: len(told)] == told
 
 
 if __name__ == "__main__":

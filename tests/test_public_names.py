@@ -85,6 +85,10 @@ NEEDED = {
         "RunInfo",
         "loss_curves",
         "standalone",
+        "comparison_figures",
+        "rule_mathml",
+        "to_svg",
+        "STYLE",
     },
     "analysis": {
         "compare",

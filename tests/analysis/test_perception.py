@@ -167,3 +167,33 @@ def test_bad_options() -> None:
     dead = dataclasses.replace(recording, gradients=torch.full_like(recording.gradients, torch.nan))
     with pytest.raises(OptionError, match="record longer"):
         perception("adam", dead)
+
+
+class CutOff(LearnedOptimizer):
+    """Momentum whose state has no derivatives."""
+
+    name, features, state_cost = "cut-off", ("g",), 1
+
+    def init_state(self, w, sizes=None, total_steps=None):
+        return {"m": torch.zeros_like(w)}
+
+    def bind(self):
+        def update(g, w, state):
+            m = 0.5 * state["m"].detach() + g
+            return -m, {"m": m}
+
+        return update
+
+
+def test_a_memory_without_derivatives_is_not_missed() -> None:
+    found = perception(CutOff(), lags=16, coordinates=8)
+    assert "derivatives miss" in found.notes[0]
+    assert found.gradient.by == "perturbation"
+    assert found.gradient.tpf == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_lag_past_the_usual_window_is_seen() -> None:
+    rule = Rule.parse("late", "-g - lag(g, 100)")
+    found = perception(rule)
+    assert found.gradient.tpf == pytest.approx((1 + 101) / 2, rel=1e-6)
+    assert "looks back 100 steps" in perception(rule, lags=20).notes[0]

@@ -121,3 +121,18 @@ def test_bad_input_is_one_line(recording: Path, table: Path, tmp_path: Path) -> 
     assert "unknown column 'z'" in error_of(table, "--target", "z", *out)
     table.write_text("a,y\n1,2\nx,3\n")
     assert "line 3, column 'a': 'x' is not a number" in error_of(table, *out)
+
+
+def test_a_matrix_of_windows_gives_a_rule(tmp_path: Path) -> None:
+    series = np.random.default_rng(0).normal(size=(400, 20))
+    y = -sum(0.5**lag * series[:, lag] for lag in range(20))
+    means = np.random.default_rng(1).normal(size=(400, 6))
+    np.save(tmp_path / "data.npy", np.column_stack([series, np.arange(400) % 4, means, 100 + np.arange(400), y]))
+    names = ["g", *(f"g_{lag}" for lag in range(1, 20)), "layer", *(f"mean_{k}" for k in "abcdef"), "t", "y"]
+    found = result_of(tmp_path / "data.npy", "--columns", ",".join(names), *QUICK, "--out", tmp_path / "out")
+    assert found["equation"] == "-2*m"
+    assert load_rule(found["rule"]).constants["d_m"] == pytest.approx(0.5, abs=1e-6)
+    plain = result_of(
+        tmp_path / "data.npy", "--columns", ",".join(names), *QUICK, "--no-lags", "--out", tmp_path / "no"
+    )
+    assert plain["rule"] is None

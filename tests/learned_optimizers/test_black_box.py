@@ -1,5 +1,7 @@
 """Other people's optimizers behind the pure interface do what they do by themselves."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -37,7 +39,16 @@ def test_it_is_the_library_rule_step_by_step(path: str) -> None:
         w = w + found
 
 
-@pytest.mark.parametrize("path", ["torch.optim:Adam", "pytorch_optimizer:ScheduleFreeAdamW", "pytorch_optimizer:Adan"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "torch.optim:Adam",
+        *(
+            f"pytorch_optimizer:{name}"
+            for name in ("ScheduleFreeAdamW", "Adan", "AggMo", "AdaShift", "MADGRAD", "SOAP")
+        ),
+    ],
+)
 def test_an_old_state_gives_the_same_again(path: str) -> None:
     box = black_box(path)
     w = torch.linspace(-1, 1, 8, dtype=torch.float64)
@@ -51,6 +62,11 @@ def test_an_old_state_gives_the_same_again(path: str) -> None:
     assert torch.equal(again, states[4][1] - states[3][1]) or torch.allclose(
         again, states[4][1] - states[3][1], atol=1e-15
     )
+
+
+@pytest.mark.parametrize("name", ["AdamP", "Prodigy", "DAdaptAdam", "SGDP", "StableAdamW", "Shampoo"])
+def test_what_looks_at_others_seldom_or_slowly_shows(name: str) -> None:
+    assert not black_box(f"pytorch_optimizer:{name}").coordinatewise
 
 
 def test_what_it_is_is_found_by_trying() -> None:
@@ -90,12 +106,14 @@ def test_a_callable_of_ones_own() -> None:
 class Forgetful(torch.optim.SGD):
     """Counts its steps where nobody looks."""
 
-    count = 0
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr)
+        self.count = itertools.count()
 
     def step(self, closure=None):
-        self.count += 1
+        factor = next(self.count)
         for group in self.param_groups:
-            group["params"][0].data.add_(-0.1 * self.count * group["params"][0].grad)
+            group["params"][0].data.add_(-0.1 * factor * group["params"][0].grad)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from closedform.analysis import compare
 from closedform.analysis.comparison import Map
-from closedform.report import comparison_html, write_comparison
+from closedform.report import comparison_figures, comparison_html, write_comparison
 from closedform.report._compare_plots import described
 from closedform.rules import Rule
 
@@ -47,3 +47,14 @@ def test_the_map_in_words() -> None:
 def test_one_alone_has_no_map(tmp_path) -> None:
     path = write_comparison(tmp_path / "page.html", compare(["sgd"], steps=10))
     assert '<section id="map">' not in path.read_text(encoding="utf-8")
+
+
+def test_plots_for_another_page() -> None:
+    alone = comparison_figures(compare(["adam"], steps=20))
+    assert set(alone) == {"memory", "answers"}
+    several = comparison_figures(compare(["adam", "sgd"], steps=20))
+    assert set(several) == {"memory", "answers", "map"}
+    for svg, caption in several.values():
+        assert svg.startswith("<svg")
+        assert "var(--ink)" in svg
+        assert caption.endswith(".")

@@ -36,12 +36,12 @@ def make(like: CifarDataset, rows: int = 3) -> tuple[CifarDataset, dict[str, byt
 
 def pack(folder: str, contents: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, body in {"readme.html": b"hello", **contents}.items():
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = len(body)
             archive.addfile(member, io.BytesIO(body))
-    return stream.getvalue()
+    return gzip.compress(stream.getvalue(), mtime=0)  # the same bytes whenever it is packed: their SHA-256 is held to
 
 
 def write(folder: Path, contents: dict[str, bytes]) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from closedform import tasks
 from closedform._files import write_json
+from closedform.analysis import Nearest, nearest
 from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Out, Seed, app, show
 from closedform.cli._progress import bar
 from closedform.distillation import (
@@ -61,7 +62,10 @@ def distill_data(
     ] = None,
     lags: Annotated[
         bool | None,
-        typer.Option(help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out."),
+        typer.Option(
+            help="Table: take columns x_3 for x three rows ago; by default where the rows bear it out, or where x_1 to "
+            "x_5 or more are there: each row is a window then, and recurrences over it are searched too."
+        ),
     ] = None,
     nonfinite_limit: Annotated[
         float, typer.Option(help="Share of rows that may lack a value; they are left out.")
@@ -81,6 +85,8 @@ def distill_data(
     json: JsonFlag = False,
 ) -> None:
     """Distil a recording into rules, or a table of data into equations.
+
+    A table whose rows are windows (columns x, x_1, x_2, ...) gives rules too, where they read nothing else.
 
     What comes out is a hall of fame of error, complexity and state cost, and one choice of it. With --task or --unseen
     that is made by what rules do, not by R^2 alone: the most faithful ones train.
@@ -111,25 +117,36 @@ def distill_data(
     trained_on = [[tasks.get(name, data_dir=data_dir) for name in names or ()] for names in (recorded, unseen)]
     with bar("distilling") as progress:
         hall = distill(recording, backend, config, progress=progress)
-    _finish_rules(hall, trained_on, top, length, seed, out, json)
+    known = None if hall.interrupted else nearest(recording, seed=seed)
+    _finish_rules(hall, known, trained_on, top, length, seed, out, json)
 
 
 def _finish_table(hall: EquationHall, out: Path, json: bool) -> None:
     path = hall.save(out / "equations.json")
     chosen = hall.choose()
+    rule = None if chosen.rule is None else str(save_rule(chosen.rule, out / "rule.json"))
     found = {
         "equations": str(path),
         "equation": chosen.equation,
         "r2": chosen.r2,
         "complexity": chosen.complexity,
+        "rule": rule,
         "notes": _notes(hall),
     }
-    show(found, json, lambda: _print(hall.table(), [f"chosen: {chosen.equation}", f"equations: {path}"]))
+    lines = [f"chosen: {chosen.equation}", *([f"rule: {rule}"] if rule else []), f"equations: {path}"]
+    show(found, json, lambda: _print(hall.table(), lines))
     _end(hall)
 
 
 def _finish_rules(
-    hall: HallOfFame, trained_on: list[list[Any]], top: int, length: int | None, seed: int, out: Path, json: bool
+    hall: HallOfFame,
+    known: Nearest | None,
+    trained_on: list[list[Any]],
+    top: int,
+    length: int | None,
+    seed: int,
+    out: Path,
+    json: bool,
 ) -> None:
     hall.save(out / "hall_of_fame.json")
     notes = _notes(hall)
@@ -157,9 +174,11 @@ def _finish_rules(
         "complexity": chosen.complexity,
         "state_cost": chosen.state_cost,
         "reason": reason,
+        "nearest": known and {"verdict": known.verdict, "sentence": known.sentence},
         "notes": notes,
     }
-    lines = [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
+    lines = [f"known optimizers: {known.sentence}"] if known else []
+    lines += [f"chosen: {chosen.equation}", *([reason] if reason else []), f"rule: {path}"]
     show(found, json, lambda: _print(hall.table(chosen), lines))
     _end(hall)
 

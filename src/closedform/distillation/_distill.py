@@ -28,6 +28,7 @@ from closedform.distillation._hall import Entry, HallOfFame
 from closedform.distillation._outcome import Keeps, Outcome, Prepared, Scored, Told
 from closedform.distillation._proposals import Pool
 from closedform.distillation._restarts import restarted
+from closedform.distillation._tidy import tidy
 from closedform.distillation.engines import BACKENDS, Backend
 from closedform.distillation.fit import prune, refine, round_constants
 from closedform.distillation.problem import (
@@ -36,6 +37,7 @@ from closedform.distillation.problem import (
     Problem,
     Samples,
     compose_rule,
+    equation,
     prepare,
     state_names,
     subset,
@@ -161,7 +163,8 @@ class _Distillation:
 
     def run(self, engine: Backend) -> None:
         for stage, propose in STAGES.items():
-            if self.pool.least_error > self.data.exact:
+            long = self.data.windowed and stage in FITTED  # an exact sum of lags may be a recurrence written at length
+            if self.pool.least_error > self.data.exact or long:
                 self.pool.add(propose(self.data, self.config))
                 if stage not in FITTED:
                     self.fit_quickly()
@@ -188,7 +191,7 @@ class _Distillation:
         data, seed, deadline = self.data, self.config.seed, self.until(EFFORT.networks_until)
         averages = data.recurrent and bool(self.config.decays)
         forms = [functools.partial(units, data, count, averages) for count in EFFORT.units]
-        if data.recurrent:
+        if data.averaged:
             forms += [functools.partial(gated, data, 1 + k, self.bound()) for k in range(self.config.gates)]
         for form in forms:
             for candidate in form(seed, deadline):
@@ -247,9 +250,9 @@ class _Distillation:
         chosen: dict[str, Candidate] = {}
         for candidate in self.pool.best(most=self.config.max_complexity):
             for label in (*candidate.averages, *candidate.recurrences):
-                clash = any(set(candidate.recurrences) & set(owner.recurrences) for owner in chosen.values())
+                clash = any(_clash(candidate, owner) for owner in chosen.values())
                 new = label in names(candidate.expr) and label not in chosen and len(chosen) < EFFORT.search_states
-                if new and not (label in candidate.recurrences and clash):
+                if new and not clash:
                     chosen[label] = candidate
         return chosen
 
@@ -278,7 +281,10 @@ class _Distillation:
 
     def scored(self, candidate: Candidate) -> Scored:
         score = self.pool.scores[candidate]
-        text = to_text(rename(candidate.expr, state_names(candidate.live, self.data.samples.source)))
+        if candidate.whole is not None:
+            text = to_text(tidy(equation(candidate.whole)))
+        else:
+            text = to_text(rename(candidate.expr, state_names(candidate.live, self.data.samples.source)))
         error = self.data.error(candidate, self.data.test)
         kept = (score.error, score.complexity, score.state_cost, candidate.stage, self.config.seed)
         return Scored(candidate, text, error, *kept)
@@ -298,6 +304,15 @@ class _Distillation:
             "seconds": round(time.monotonic() - self.start, 2),
             "versions": {"closedform": __version__},
         }
+
+
+def _clash(one: Candidate, other: Candidate) -> bool:
+    """Whether a name stands for different states in them."""
+    shared = one.averages.keys() & other.averages.keys()
+    if any(one.averages[name] != other.averages[name] for name in shared):
+        return True
+    shared = one.recurrences.keys() & other.recurrences.keys()
+    return one is not other and bool(shared)
 
 
 def _renamed(expr: Expr, written: Mapping[str, Expr]) -> Expr:

@@ -32,6 +32,8 @@ TOLERANCE = 0.01
 """R^2 that the smallest equation may lack in the paper's definition of MC."""
 EXACT = 1e-9
 """1 - R^2 below which equations are told apart by size alone: recordings are in single precision."""
+HIDDEN = 1e-8
+"""The same for windows, which hide a share of every state: of a decay of 0.6 through 20 steps 4e-5, 1e-9 squared."""
 NATS = 3.0
 """What a node or a buffer costs: one of about 20 operators, columns and constants."""
 MOST_ROWS = 1000
@@ -81,7 +83,7 @@ class Evidence:
         if not (_is_count(train) and _is_count(held_out)):
             train, held_out = 3 * most // 4, most // 4
         share = min(1.0, most / (train + held_out))
-        fine = isinstance(exact, float) and 0 < exact <= EXACT
+        fine = isinstance(exact, float) and 0 < exact <= HIDDEN
         return cls(max(round(share * train), 1), max(round(share * held_out), 1), exact if fine else EXACT)
 
     def length(self, entry: Ranked) -> float:
@@ -131,6 +133,11 @@ class Front(ABC, Generic[R]):
         return least_error(self.entries)
 
     @property
+    def evidence(self) -> Evidence:
+        """What errors were measured on, as far as it counts."""
+        return Evidence.of(self.provenance, self.counted_rows)
+
+    @property
     def interrupted(self) -> bool:
         """Whether the search was ended from the keyboard: these are the best so far."""
         return self.provenance.get("interrupted") is True
@@ -147,7 +154,8 @@ class Front(ABC, Generic[R]):
         That is the least of n/2 log(1 - R^2) + 3 (complexity + state cost), in nats, with n the rows. Of a table at
         most 1,000 count, and R^2 is over all of them: an exact equation is never passed over, nor one better by more
         than its size. Of a recording, whose rows are neighbours, at most 200 count, and only entries within 0.01 of the
-        best R^2 are looked at: a node or a buffer more must lower the error by 3 %, down to 1e-9, which is exact.
+        best R^2 are looked at: a node or a buffer more must lower the error by 3 %, down to 1e-9, which is exact. Of
+        windows, which overlap, 200 count too, down to 1e-8.
 
         Args:
             max_complexity, max_state_cost: Only entries up to these are looked at.
@@ -160,7 +168,7 @@ class Front(ABC, Generic[R]):
         if tolerance is not None:
             return smallest(close(allowed, tolerance))
         near = allowed if self.reach is None else close(allowed, self.reach)
-        return shortest_description(near, Evidence.of(self.provenance, self.counted_rows))
+        return shortest_description(near, self.evidence)
 
     def table(self, chosen: R | None = None) -> Table:
         """For printing with rich: one line an entry, the chosen one marked: by default what `choose` gives."""

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from closedform.distillation._config import DistillConfig
+from closedform.distillation._config import AUTO, DistillConfig
 from closedform.distillation._tidy import tidy
-from closedform.distillation.problem import Candidate, Problem, at_rows, nodes
-from closedform.lang import Apply, Expr, Number, apply, lags, names
+from closedform.distillation.problem import Candidate, Episodes, Problem, at_rows, nodes
+from closedform.lang import Apply, Expr, Number, Program, apply, lags, names
 
 ROOM = 2
 """Times ``max_complexity`` that a candidate may have on the way: fitting and pruning often make it smaller."""
+SURE = 1e-6
+"""1 - R^2 of a whole program that symmetries cannot refuse."""
 GUARD = 1e-8
 """Added to a denominator that is 0 at rest, in units of its mean over the training rows."""
 
@@ -48,7 +50,7 @@ class Pool:
         most = math.inf if self.config.max_state_cost is None else self.config.max_state_cost
         for proposed in candidates:
             candidate = self._usable(replace(proposed, expr=tidy(proposed.expr)).live)
-            candidate = None if candidate is None else self.data.symmetries.keep(candidate)
+            candidate = None if candidate is None else self._kept(candidate)
             if candidate is None or candidate in self.scores:
                 continue
             error, cost = self.data.error(candidate, self.data.train), self._cost(candidate)
@@ -82,6 +84,16 @@ class Pool:
         """1 - R^2 of the best candidate on the training rows; infinite if there is none."""
         return min((score.error for score in self.scores.values()), default=math.inf)
 
+    def _kept(self, candidate: Candidate) -> Candidate | None:
+        """The candidate in a form that keeps to the symmetries; None if there is none.
+
+        They are measured, so a whole program that explains all but nothing knows better.
+        """
+        measured = candidate.whole is not None and self.config.symmetries == AUTO
+        if measured and self.data.error(candidate, self.data.train) < SURE:
+            return candidate
+        return self.data.symmetries.keep(candidate)
+
     def _usable(self, candidate: Candidate) -> Candidate | None:
         """The candidate, perhaps with denominators kept off 0; None if it is too large, constant or cannot be saved."""
         if not names(candidate.expr) and not lags(candidate.expr):
@@ -95,6 +107,8 @@ class Pool:
     def _cost(self, candidate: Candidate) -> int:
         read = names(candidate.expr)
         states = frozenset(value for name, value in candidate.averages.items() if name in read)
+        if candidate.whole is not None:
+            return self.data.state_cost(candidate)
         key = frozenset((*read, *lags(candidate.expr).items(), *states, *candidate.recurrences.items()))
         if key not in self._costs:
             self._costs[key] = self.data.state_cost(candidate)
@@ -103,9 +117,17 @@ class Pool:
 
 def _finite_at_rest(candidate: Candidate, data: Problem) -> bool:
     """True if the equation is finite where all signals are 0, as for a parameter that never has a gradient."""
+    if candidate.whole is not None:
+        return _rests(candidate.whole)
     zero = torch.zeros(1, dtype=torch.float64)
     values = dict.fromkeys((*data.train.read(candidate.expr), *candidate.averages, *candidate.recurrences), zero)
     return bool(torch.isfinite(at_rows(candidate.expr, values, 1)).all())
+
+
+def _rests(program: Program) -> bool:
+    """Whether a whole program gives something finite for some steps without any gradient."""
+    still = torch.zeros(3, 1, dtype=torch.float64)
+    return bool(torch.isfinite(Episodes(still, still, len(still)).run(program)["update"]).all())
 
 
 def _guarded(expr: Expr, candidate: Candidate, data: Problem) -> Expr:

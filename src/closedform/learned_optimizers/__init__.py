@@ -6,7 +6,7 @@ and a line here for each size. Weights that ship with the package are in ``PRETR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import torch
 from closedform._names import lookup
 from closedform.errors import OptionError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
-from closedform.learned_optimizers._black_box import BlackBox, black_box, is_dotted
+from closedform.learned_optimizers._black_box import BlackBox, Factory, black_box, is_dotted
 from closedform.learned_optimizers._celo import SEEN as CELO_SEEN
 from closedform.learned_optimizers._celo import Celo
 from closedform.learned_optimizers._constant_roles import Role, constant_roles, lift_literals
 from closedform.learned_optimizers._dm import DM, DM_SIZES
 from closedform.learned_optimizers._mlp import MLP
+from closedform.learned_optimizers._outside_mlp import OutsideMLP, load_outside_mlp
 from closedform.learned_optimizers._pretrained import PRETRAINED, pretrained_file
 from closedform.learned_optimizers._recurrent import CLOCKS, RecurrentOptimizer, RecurrentSize
 from closedform.learned_optimizers._rnnprop import RNNPROP_SIZES, RNNprop, RNNpropSize
@@ -85,28 +86,41 @@ def load_learned_optimizer(source: str | Path) -> LearnedOptimizer:
     return load_symbolic(path) if _is_text(path) else load_network(path, LEARNED_OPTIMIZERS)
 
 
-def load_optimizer(source: Rule | LearnedOptimizer | str | Path) -> Rule | LearnedOptimizer:
+def load_optimizer(
+    source: Rule | LearnedOptimizer | Factory | str | Path, options: Mapping[str, Any] | None = None
+) -> Rule | LearnedOptimizer:
     """Load what can be recorded or evaluated: a rule as `Rule`, a network as `LearnedOptimizer`; either stays as it is.
 
     Args:
         source: The path of a network's file (``.safetensors``), a name in ``LEARNED_OPTIMIZERS`` or ``PRETRAINED``,
-            ``module:Class`` of a `torch.optim.Optimizer` that can be imported, with its defaults, or anything that
-            ``load_rule`` takes.
+            ``module:Class`` of a `torch.optim.Optimizer` that can be imported, such a class or a function that makes
+            one of a list of parameters, or anything that ``load_rule`` takes.
+        options: Of an optimizer of somebody's, by name; its own defaults otherwise.
 
     Raises:
         CheckpointError, RuleError: the file is missing, damaged or malformed.
         UnknownNameError: no rule or network of that name; suggests the nearest.
-        OptionError: no weights ship for the network of that name.
+        OptionError: no weights ship for the network of that name, or somebody's optimizer cannot be read.
     """
+    given = dict(options or {})
+    if isinstance(source, str) and is_dotted(source):
+        return black_box(source, **given)
+    if callable(source) and not isinstance(source, (Rule, LearnedOptimizer)):
+        return BlackBox(partial(source, **given), _called(source), given)
+    if given:
+        raise OptionError(f"{source} takes no options: only optimizers that are imported do")
     if isinstance(source, (Rule, LearnedOptimizer)):
         return source
     if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
         return load_learned_optimizer(source)
-    if isinstance(source, str) and is_dotted(source):
-        return black_box(source)
     if isinstance(source, str) and not source.startswith("hub:") and not _is_path(source):
         lookup("rule or network", source, dict.fromkeys((*library_names(), *LEARNED_OPTIMIZERS, *PRETRAINED)))
     return load_rule(source)
+
+
+def _called(factory: Factory) -> str:
+    name = getattr(factory, "__name__", type(factory).__name__)
+    return "optimizer" if name == "<lambda>" else name
 
 
 def recipe(source: str | Path) -> dict[str, Any]:
@@ -154,6 +168,7 @@ __all__ = [
     "BlackBox",
     "Celo",
     "LearnedOptimizer",
+    "OutsideMLP",
     "RNNprop",
     "RNNpropSize",
     "RecurrentOptimizer",
@@ -171,6 +186,7 @@ __all__ = [
     "lift_literals",
     "load_learned_optimizer",
     "load_optimizer",
+    "load_outside_mlp",
     "load_weights",
     "recipe",
     "save_learned_optimizer",

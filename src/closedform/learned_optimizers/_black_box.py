@@ -1,9 +1,9 @@
 """Anybody's `torch.optim.Optimizer` behind the pure interface, so that all that reads optimizers can read it.
 
 The real optimizer runs on real parameters, in double precision: an update is a difference of parameters, of which
-single precision would leave few digits. What it keeps between steps, in ``state`` and in numbers of its groups, goes
-into the `State` and is put back from there where a state is not the one that it gave last; so a run can be cut anywhere
-and gone on with. No code is read from files: a dotted path is imported as the user's own import would be.
+single precision would leave few digits. What it keeps between steps, in ``state`` and in numbers of its groups or its
+own, goes into the `State` and is put back from there where a state is not the one that it gave last; so a run can be
+cut anywhere and gone on with. No code is read from files: a dotted path is imported as the user's own import would be.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from closedform._names import unknown_name_message
 from closedform.errors import OptionError, UnknownNameError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction
+from closedform.learned_optimizers._kept import Makers, put_back, taken
 
 Factory: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-Kind: TypeAlias = Callable[[Any], Any]
-"""The type of what an optimizer keeps."""
-_SIDE, _TRIED = 8, 4
+_SIDE, _TRIED = 8, 24
 """Of the parameter that is tried, and steps."""
 _NEAR = 1e-9
+_DRIFT = 2.0
+"""Added to others' gradients where a coordinate must not see them: what looks at norms, signs or progress shows."""
 
 
 class BlackBox(LearnedOptimizer):
@@ -41,7 +42,7 @@ class BlackBox(LearnedOptimizer):
 
     Raises:
         OptionError: it cannot be made or stepped, needs a closure, changes the parameters' number or shape, gives
-            what is not finite, or remembers something that is neither in its ``state`` nor in its groups.
+            what is not finite, or remembers something that is not in its ``state``, its groups or its own numbers.
     """
 
     opaque = True
@@ -49,10 +50,10 @@ class BlackBox(LearnedOptimizer):
 
     def __init__(self, factory: Factory, name: str, options: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.name, self.features = name, ("g",)
+        self.name, self.features = name, ("g", "w")
         self._factory, self._options = factory, dict(options or {})
         self._live: _Live | None = None
-        self._kinds: dict[str, Kind] = {}
+        self._makers: Makers = {}
         self.coordinatewise, self.random, self.state_cost = True, False, 0
         self._try()
 
@@ -62,7 +63,7 @@ class BlackBox(LearnedOptimizer):
     def init_state(self, w: Tensor, sizes: Sizes | None = None, total_steps: int | None = None) -> State:
         given: Sizes = [w.numel()] if sizes is None else sizes
         shapes = [(size,) if isinstance(size, int) else tuple(size) for size in given]
-        self._live = _Live(self._factory, self.name, w, shapes, self._kinds)
+        self._live = _Live(self._factory, self.name, w, shapes, self._makers)
         return self._live.state()
 
     def bind(self) -> UpdateFunction:
@@ -88,10 +89,13 @@ class BlackBox(LearnedOptimizer):
             raise OptionError(f"{self.name} gives updates that are not finite for normal gradients")
         self.random = not torch.equal(first, self._run(gradients, w, seed=1)[0])
         if not self.random and not torch.equal(first, self._run(gradients, w, seed=0, cut=True)[0]):
-            raise OptionError(f"{self.name} remembers something outside its state and its groups: it cannot be read")
+            raise OptionError(
+                f"{self.name} remembers something outside its state, groups and numbers: it cannot be read"
+            )
         kept = sum(value.numel() for key, value in state.items() if key.startswith("p0.") and value.numel() > 1)
         self.state_cost = round(kept / count)
-        others = gradients + torch.randn(gradients.shape, generator=generator, dtype=torch.float64)
+        sizes = 10 ** (2 * torch.rand(_TRIED, 1, generator=generator, dtype=torch.float64) - 1)
+        others = sizes * gradients + _DRIFT
         others[:, 0] = gradients[:, 0]
         if not self.random:
             change = (self._run(others, w, seed=0)[0] - first)[:, 0].abs().max()
@@ -102,10 +106,10 @@ class BlackBox(LearnedOptimizer):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             shape = (_SIDE, _SIDE)
-            live = _Live(self._factory, self.name, w, [shape, shape], self._kinds)
+            live = _Live(self._factory, self.name, w, [shape, shape], self._makers)
             state, found = live.state(), []
             for g in gradients:
-                live = _Live(self._factory, self.name, w, [shape, shape], self._kinds) if cut else live
+                live = _Live(self._factory, self.name, w, [shape, shape], self._makers) if cut else live
                 update, state = live.step(g, w, state)
                 w = w + update
                 found.append(update)
@@ -121,11 +125,11 @@ class _Live:
         name: str,
         w: Tensor,
         shapes: list[tuple[int, ...]],
-        kinds: dict[str, Kind],
+        makers: Makers,
     ) -> None:
         self.factory, self.name, self.shapes = factory, name, shapes
         self.sizes = [int(torch.Size(shape).numel()) for shape in shapes]
-        self.kinds = kinds
+        self.makers = makers
         self.last: State | None = None
         self._make(w)
 
@@ -142,27 +146,10 @@ class _Live:
             self.optimizer.train()  # Schedule-Free has two modes
 
     def state(self) -> State:
-        """What it keeps, flat: step, tensors and numbers of each parameter, numbers of each group."""
-        found: State = {"t": torch.zeros((), dtype=torch.float64) if self.last is None else self.last["t"] + 1}
-        for k, leaf in enumerate(self.leaves):
-            for key, value in self.optimizer.state.get(leaf, {}).items():
-                self._put(found, f"p{k}.{key}", value)
-        for k, group in enumerate(self.optimizer.param_groups):
-            for key, value in group.items():
-                if key != "params" and isinstance(value, (int, float)) and not isinstance(value, bool):
-                    self._put(found, f"group{k}.{key}", value)
-        self.last = found
-        return found
-
-    def _put(self, found: State, key: str, value: Any) -> None:
-        self.kinds[key] = type(value)
-        if isinstance(value, Tensor):
-            found[key] = value.detach().clone()
-        elif isinstance(value, (int, float)):
-            found[key] = torch.tensor(float(value), dtype=torch.float64)
-        elif value is not None:
-            kept = f"{key.partition('.')[2]!r}, a {type(value).__name__}"
-            raise OptionError(f"{self.name} keeps {kept}, between steps: only tensors and numbers can be put back")
+        """What it keeps, flat, and the step."""
+        t = torch.zeros((), dtype=torch.float64) if self.last is None else self.last["t"] + 1
+        self.last = {"t": t, **taken(self.optimizer, self.leaves, self.name, self.makers)}
+        return self.last
 
     def step(self, g: Tensor, w: Tensor, state: State) -> tuple[Tensor, State]:
         if state is not self.last:
@@ -188,16 +175,7 @@ class _Live:
 
     def _restore(self, w: Tensor, state: State) -> None:
         self._make(w)
-        for key, value in state.items():
-            owner, _, name = key.partition(".")
-            if not name:
-                continue
-            kind = self.kinds.get(key, Tensor)
-            kept = kind(value.item()) if kind in (int, float) else value.clone()
-            if owner.startswith("group"):
-                self.optimizer.param_groups[int(owner[5:])][name] = kept
-            else:
-                self.optimizer.state[self.leaves[int(owner[1:])]][name] = kept
+        put_back(self.optimizer, self.leaves, state, self.makers)
         self.last = state
 
 

@@ -53,6 +53,19 @@ def comparison_html(comparison: Comparison, evaluation: Evaluation | None = None
     return page_html("Optimizers, side by side", [Text(lead)], [section for section in sections if section.blocks])
 
 
+def comparison_figures(comparison: Comparison) -> dict[str, tuple[str, str]]:
+    """The page's plots for another page: section -> an ``<svg>`` element in the page's colours, and its caption.
+
+    Args:
+        comparison: From `closedform.analysis.compare`.
+    """
+    sections = {"memory": _memory(comparison.rows), "answers": _answers(comparison.rows)}
+    if comparison.map:
+        sections["map"] = _map(comparison)
+    found = {name: block for name, blocks in sections.items() for block in blocks if isinstance(block, Figure)}
+    return {name: (figure.svg, figure.caption) for name, figure in found.items()}
+
+
 def _overview(rows: Sequence[ComparisonRow]) -> list[Block]:
     headings = (
         "optimizer",

@@ -34,7 +34,8 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"}
 _VARIABLES |= {colour: f"own-{index}" for index, colour in enumerate(OWN, start=1)}
 _VARIABLES |= {colour: f"base-{index}" for index, colour in enumerate(BASELINE, start=1)}
 
-_STYLE: Any = {  # matplotlib types its keys one by one
+STYLE: Any = {  # matplotlib types its keys one by one
+    "axes.prop_cycle": f"cycler(color={list(OWN + BASELINE)})",
     "svg.fonttype": "none",
     "svg.hashsalt": "closedform",
     "font.family": "sans-serif",
@@ -61,6 +62,7 @@ _STYLE: Any = {  # matplotlib types its keys one by one
     "lines.solid_capstyle": "round",
     "axes.unicode_minus": True,
 }
+"""Settings of matplotlib (``rc_context``) for a figure that `to_svg` puts into a page."""
 
 
 def styled(plot: Callable[P, str]) -> Callable[P, str]:
@@ -70,7 +72,7 @@ def styled(plot: Callable[P, str]) -> Callable[P, str]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> str:
         from matplotlib import rc_context
 
-        with rc_context(_STYLE):
+        with rc_context(STYLE):
             return plot(*args, **kwargs)
 
     return inside

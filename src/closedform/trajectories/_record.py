@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class RecordConfig:
 
 
 def record(
-    optimizer: LearnedOptimizer | Rule | str,
+    optimizer: LearnedOptimizer | Rule | Callable[..., torch.optim.Optimizer] | str,
     tasks: Task | str | Sequence[Task | str],
     config: RecordConfig | None = None,
     *,
@@ -71,7 +71,8 @@ def record(
     """Run an optimizer on tasks and keep what it saw and did.
 
     Args:
-        optimizer: A learned optimizer, a rule, or the name of a library rule or of a network that ships.
+        optimizer: A learned optimizer, a rule, the name of a library rule or of a network that ships, or any
+            `torch.optim.Optimizer`: ``module:Class``, the class, or a function that makes one of a list of parameters.
         tasks: One task or several, or their names.
         config: What to record.
         progress: Called after every step.
@@ -194,7 +195,9 @@ def _gather(recorder: _Recorder, source: Program) -> Trajectories:
     )
 
 
-def _resolve(optimizer: LearnedOptimizer | Rule | str) -> tuple[LearnedOptimizer, Program | None]:
+def _resolve(
+    optimizer: LearnedOptimizer | Rule | Callable[..., torch.optim.Optimizer] | str,
+) -> tuple[LearnedOptimizer, Program | None]:
     optimizer = load_optimizer(optimizer)
     if isinstance(optimizer, LearnedOptimizer):
         rule = optimizer.rule() if isinstance(optimizer, SymbolicOptimizer) else None

@@ -49,6 +49,8 @@ _SMALL = 1e-4
 """Of the gradient's deviation: what is added to it for a difference."""
 _DRAWS = 4
 """Runs of an optimizer that draws random numbers."""
+_CONFIRMED = 6
+"""Lags over which derivatives of somebody's optimizer are compared with differences."""
 _OUTSIDE = 16
 """Coordinates of an optimizer that can be seen from outside alone."""
 _LEVEL = 1e-9
@@ -159,17 +161,27 @@ def perception(
         check_count("lags", lags, 2, 10_000)
     check_count("coordinates", coordinates, 1, 100_000)
     check_seed("seed", seed)
-    learned, tried = in_double(optimizer), lags or FIRST_LAGS
+    learned = in_double(optimizer)
+    depth = _depth(learned)
+    tried = lags or min(max(FIRST_LAGS, 2 * depth), MOST_LAGS)
     if learned.opaque:  # every lag of every coordinate is a run of its own
         lags, coordinates = tried, min(coordinates, _OUTSIDE)
     while True:
         tape, notes = _tape(learned, recording, tried, coordinates, seed)
+        if depth >= tried:
+            notes.append(f"it looks back {depth} steps by lag(...), further than the {tried} lags that are shown")
         within = min(tried, max(tape.steps - tape.steps // _UNSETTLED - PROBES, 2))
         curves = tuple(_Field(learned, tape, within, notes, recording is None).curves())
         settled = all(not curve.tail > SETTLED for curve in curves)
         if lags is not None or settled or within < tried or tried >= MOST_LAGS:
             return Perception(learned.name, curves, tuple(notes))
         tried *= 2
+
+
+def _depth(learned: LearnedOptimizer) -> int:
+    """Steps that a rule looks back by ``lag``."""
+    rule = rule_of(learned)
+    return max(rule.program.live.histories.values(), default=0) if rule is not None else 0
 
 
 def mean_response(
@@ -261,7 +273,11 @@ class _Field:
         except RuntimeError:  # of torch: an operation without a derivative
             return self.by_difference()
         if any(s > 0 for s in found.sensitivity):
-            return found
+            ours = rule is not None or isinstance(self.optimizer, RecurrentOptimizer)
+            if ours or not self.optimizer.coordinatewise or self.confirmed(found):
+                return found
+            self.notes.append("its derivatives miss part of what it remembers: taken by differences")
+            return self.by_difference()
         bare = paths.inside_sign(rule) if rule is not None else None
         if bare is None:
             if math.isnan(found.sensitivity[0]):
@@ -274,6 +290,17 @@ class _Field:
         inner = SymbolicOptimizer(bare)
         step = paths.through_gradient(inner)
         return self.by_derivative(paths.INSIDE_SIGN, step, self.tape.begin(inner), self.scales)
+
+    def confirmed(self, found: PerceptionCurve) -> bool:
+        """Whether differences over the first lags agree: somebody's state may be cut off from its past.
+
+        Of what looks at whole tensors that would be a run for each parameter: it is not asked.
+        """
+        lags = min(_CONFIRMED, self.lags)
+        field = _Field(self.optimizer, self.tape, lags, [])
+        other = field.by_difference().sensitivity
+        near = 0.1 * max(other)
+        return all(abs(a - b) <= near for a, b in zip(found.sensitivity, other, strict=False))
 
     def by_derivative(self, name: str, step: Step, state: State, scale: Tensor) -> PerceptionCurve:
         found = by_derivatives(step, state, self.tape, self.lags, self.probes)

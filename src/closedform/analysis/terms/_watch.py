@@ -32,9 +32,9 @@ class Watch:
         layers: [L], names of the tensors.
         sizes: [L], their elements.
         loss: [S], before each step.
-        shares: [S][L][K]: mean of term x update over mean of update^2. They sum to 1; one below 0 works against the
+        shares: [S, L, K]: mean of term x update over mean of update^2. They sum to 1; one below 0 works against the
             others. NaN where a tensor does not move.
-        updates, gradients, weights: [S][L], root mean squares; updates with the learning rate.
+        updates, gradients, weights: [S, L], root mean squares; updates with the learning rate.
         diverged_at: Step whose loss or update is no longer finite, which is not among them; None if there is none.
     """
 
@@ -51,7 +51,7 @@ class Watch:
     diverged_at: int | None = None
 
     def whole(self) -> list[list[float]]:
-        """Shares of the terms over all tensors together, [S][K]."""
+        """Shares of the terms over all tensors together, [S, K]."""
         found = []
         for shares, updates in zip(self.shares, self.updates, strict=True):
             power = [n * u * u for n, u in zip(self.sizes, updates, strict=True)]

@@ -32,6 +32,8 @@ def refine(candidate: Candidate, data: Problem, evaluations: int = 15, rows: int
     Returns:
         The fitted candidate, or the one given if the fit is no better.
     """
+    if candidate.whole is not None:  # its stage has fitted it
+        return candidate
     count = len(data.train.y)
     fit = Fit(
         candidate,

@@ -5,8 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from closedform.lang import Apply, Expr, Lag, Number, Symbol, apply, complexity, lags, names, walk
+from closedform.lang import (
+    Apply,
+    Expr,
+    Kind,
+    Lag,
+    Number,
+    Program,
+    Symbol,
+    apply,
+    complexity,
+    kind_of,
+    lags,
+    names,
+    substitute,
+    walk,
+)
 
+WHOLE, MEAN = "update", 7
+"""The output of a whole program; nodes of an average ``d*s + (1 - d)*x`` besides d, in which a scalar counts once."""
 DIGITS = (3, 4, 5, 6, 8, 10, 12, 14, 15, 16)
 """Significant digits that constants are tried with, fewest first."""
 
@@ -74,12 +91,19 @@ class Candidate:
         recurrences: Further states, and named values that they share, in order: name -> value over the signals now, the
             states' past as ``prev(s)``, and earlier names that read no past.
         stage: Which stage made it.
+        whole: A whole program, of which ``expr`` is the output ``update``; it has no further states then.
     """
 
     expr: Expr
     averages: Mapping[str, Average] = field(default_factory=dict)
     recurrences: Mapping[str, Expr] = field(default_factory=dict)
     stage: str = ""
+    whole: Program | None = None
+
+    @classmethod
+    def of(cls, program: Program, stage: str) -> Candidate:
+        """A whole program, whose output is the update in its own units."""
+        return cls(Symbol(WHOLE), stage=stage, whole=program)
 
     def __hash__(self) -> int:
         return hash(self.expr)
@@ -87,6 +111,8 @@ class Candidate:
     @property
     def live(self) -> Candidate:
         """The same without averages and states that the equation does not need."""
+        if self.whole is not None:
+            return self
         needed = names(self.expr)
         while True:
             read = (names(expr) | set(lags(expr)) for name, expr in self.recurrences.items() if name in needed)
@@ -124,9 +150,44 @@ def with_decays(averages: Mapping[str, Average], decays: Mapping[str, float]) ->
 def nodes(candidate: Candidate) -> int:
     """A candidate's complexity: nodes of its equation and of its further recurrences.
 
-    An average counts as the one name that it is in the equation, like a column; its price is its state.
+    An average counts as the one name that it is in the equation, like a column; its price is its state. So does, in a
+    whole program, an average or its correction for the start, and what is the same for all parameters.
     """
+    if candidate.whole is not None:
+        return _price(candidate.whole)
     return sum(map(complexity, (candidate.expr, *candidate.recurrences.values())))
+
+
+def equation(program: Program) -> Expr:
+    """A whole program's update with its constants as numbers, over states, corrected ones, and what else has a past."""
+    read = {name: expr for name, expr in program.where.items() if not (_corrects(expr, program) or lags(expr))}
+    known: dict[str, Expr] = {name: Number(value) for name, value in program.constants.items()}
+    for name, expr in read.items():
+        if program.kinds[name] is Kind.ELEMENTWISE:
+            known[name] = substitute(expr, known)
+    return substitute(program.outputs[WHOLE], known)
+
+
+def _price(program: Program) -> int:
+    values = {**program.state, **program.where}
+    return sum(_nodes(expr, program) for expr in program.outputs.values()) + sum(
+        max(_nodes(expr, program) - (MEAN if name in names(expr) or name in lags(expr) else 0), 0)
+        for name, expr in values.items()
+        if program.kinds[name] is Kind.ELEMENTWISE and not _corrects(expr, program)
+    )
+
+
+def _nodes(expr: Expr, program: Program) -> int:
+    if kind_of(expr, program.kinds) is not Kind.ELEMENTWISE:
+        return 1
+    return 1 + sum(_nodes(arg, program) for arg in expr.args) if isinstance(expr, Apply) else 1
+
+
+def _corrects(expr: Expr, program: Program) -> bool:
+    """Whether it is a name over something that is the same for all parameters."""
+    if not (isinstance(expr, Apply) and expr.op == "div" and isinstance(expr.args[0], (Symbol, Lag))):
+        return False
+    return kind_of(expr.args[1], program.kinds) is not Kind.ELEMENTWISE
 
 
 def lag_name(lag: Lag) -> str:

@@ -39,6 +39,8 @@ def compose(candidate: Candidate, source: Program) -> Program:
         ExpressionError: it is past the language's limits.
     """
     candidate = candidate.live
+    if candidate.whole is not None:
+        return candidate.whole.live
     writer = _Writer(candidate, source)
     update = writer.lifted(candidate.expr)
     for label, average in sorted(candidate.averages.items(), key=lambda item: item[1].about is not None):

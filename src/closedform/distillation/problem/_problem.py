@@ -16,14 +16,15 @@ from torch import Tensor
 
 from closedform.distillation._config import AUTO, NONE, DistillConfig
 from closedform.distillation._front import EXACT
-from closedform.distillation.problem._candidate import Average, Candidate, lag_name
+from closedform.distillation.problem._candidate import WHOLE, Average, Candidate, lag_name
 from closedform.distillation.problem._compose import compose
+from closedform.distillation.problem._episodes import run_over
 from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples, Sequences
 from closedform.distillation.problem._sequences import run_recurrences
 from closedform.distillation.problem._states import Inputs, run_average, start_share
 from closedform.distillation.problem._symmetries import Signals, Symmetries, averages_of, decide
 from closedform.errors import DistillationError, ExpressionError
-from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, lags, names, walk
+from closedform.lang import OPERATORS, Apply, Expr, Lag, Number, Parity, Program, lags, names, walk
 from closedform.trajectories import Column, hold_out, run_source
 
 SYMMETRY_ROWS = 5000
@@ -32,6 +33,8 @@ KEPT_STATES = 60
 KEPT_AVERAGES = 400
 """Moving averages kept at hand, of at most a few ten thousand rows each."""
 UNCOUNTED = 10**9
+UNREAD = ("w", "steps")
+"""Columns that neither recurrences nor small networks read."""
 MARGIN = 1.0
 """How far past the training updates a prediction may be judged, in units of their range."""
 BIG = 1e6
@@ -51,6 +54,7 @@ class Part:
         self._averages: dict[Average, Tensor] = {}
         self._inputs: Inputs = {}
         self._lags: dict[str, Tensor] = {}
+        self._outcomes: dict[object, Tensor] = {}
         self._states: dict[tuple[tuple[str, Expr], ...], dict[str, Tensor]] = {}
 
     @property
@@ -128,8 +132,28 @@ class Part:
         width = next(iter(self.signals.values())).shape[1]
         return history.transpose(0, 1)[:, step, episode * width + coordinate]
 
+    @cached_property
+    def episode_weights(self) -> Tensor:
+        """The same for the parameters."""
+        return self._sequences.weights[self._episodes].to(torch.float64)
+
+    def outcome(self, program: Program) -> Tensor:
+        """A whole program's update at the rows, [N]; the last few are kept."""
+        key = tuple(tuple(part.items()) for part in (program.constants, program.state, program.where, program.outputs))
+        if key not in self._outcomes:
+            if len(self._outcomes) >= KEPT_STATES:
+                self._outcomes.pop(next(iter(self._outcomes)))
+            given = (self.episode_gradients, self.episode_weights)
+            gradients, weights = (torch.nan_to_num(v, 0.0, 0.0, 0.0).transpose(0, 1).flatten(1) for v in given)
+            found = run_over(program, gradients, weights)
+            episode, coordinate, step = self.cells
+            self._outcomes[key] = found[step, episode * self.episode_gradients.shape[2] + coordinate]
+        return self._outcomes[key]
+
     def values(self, candidate: Candidate) -> dict[str, Tensor]:
         """What the names of a candidate's expression stand for at the rows, [N] each."""
+        if candidate.whole is not None:
+            return {WHOLE: self.outcome(candidate.whole)}
         averages = {name: self.average(average) for name, average in candidate.averages.items()}
         return {**self.read(candidate.expr), **averages, **self.states(candidate.recurrences)}
 
@@ -194,16 +218,35 @@ class Problem:
         return float(torch.square(part.y - predicted).sum() / spread.clamp_min(1e-300))
 
     def state_cost(self, candidate: Candidate) -> int:
-        """Buffers that a candidate needs: of its program; over a table, past values of the columns.
+        """Buffers that a candidate needs: of its program; over a table, past values of the columns, and states.
 
         `UNCOUNTED` if it is past the language's limits.
         """
         if not self.samples.recorded:
-            return sum(lags(candidate.expr).values())
+            kept = {average.state for average in candidate.live.averages.values()}
+            kept |= {average.about for average in kept if average.about is not None}
+            tops = sum(average.kind == "top" for average in kept)
+            return sum(lags(candidate.expr).values()) + len(kept) + tops + len(candidate.states)
         try:
             return compose(candidate, self.samples.source).state_cost
         except ExpressionError:
             return UNCOUNTED
+
+    @property
+    def windowed(self) -> bool:
+        """True if rows are windows: ends of episodes of which nothing else is known."""
+        return self.samples.sequences is not None and self.samples.sequences.ends
+
+    @property
+    def present(self) -> tuple[Column, ...]:
+        """The columns without lag, except the parameter and the number of steps."""
+        return tuple(column for column in self.columns if column.lag == 0 and column.feature not in UNREAD)
+
+    @property
+    def averaged(self) -> tuple[Column, ...]:
+        """Those that recurrences may read, as their past is known: of a table, its window alone."""
+        known = self.samples.source.outputs if self.recurrent else {}
+        return tuple(column for column in self.present if column.feature in known)
 
     @property
     def rests(self) -> bool:

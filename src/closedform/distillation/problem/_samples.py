@@ -28,12 +28,14 @@ class Sequences:
     Attributes:
         gradients, weights, updates: [E, T, C], from step 1 on.
         cells: Where each row lies in them: indices of the three dimensions, [N] each.
+        ends: Whether updates are known at the rows alone, each the end of an episode of its own: the rows of windows.
     """
 
     gradients: Tensor
     weights: Tensor
     updates: Tensor
     cells: tuple[Tensor, Tensor, Tensor]
+    ends: bool = False
 
 
 @dataclass(frozen=True, eq=False)

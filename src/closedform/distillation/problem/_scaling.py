@@ -16,6 +16,7 @@ import numpy as np
 from closedform.distillation._tidy import tidy
 from closedform.distillation.problem._candidate import DIGITS, constant_name, lag_name, lift_constants, put_constants
 from closedform.distillation.problem._tables import CONSTANT, Table
+from closedform.distillation.problem._windows import Window
 from closedform.errors import ExpressionError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, complexity, transform
 
@@ -72,14 +73,16 @@ class Scaled:
     """A table as it is searched.
 
     Attributes:
-        table: Its columns and target, scaled.
+        table: Its columns and target, scaled; a window of ordinary offset is not.
         columns: Column name -> how; a lag as the column that it is one of.
         target: How the target is.
+        window: The table's window, if it has one that starts from 0.
     """
 
     table: Table
     columns: Mapping[str, Scaling]
     target: Scaling
+    window: Window | None = None
 
     @classmethod
     def of(cls, table: Table) -> Scaled:
@@ -90,10 +93,15 @@ class Scaled:
         if table.target_name in series:  # lags of the target itself
             series[table.target_name].append(table.target)
         each = {name: Scaling.of(np.stack(parts)) for name, parts in series.items()}
+        window = Window.of(dict(zip(table.names, table.values.T, strict=True)), table.lags)
+        if window is not None and not each[window.signal].centre:
+            each |= {name: Scaling() for name in (window.signal, window.clock) if name is not None}
         columns = {column.name: each[column.feature] for column in table.columns()}
         target = each.get(table.target_name) or Scaling.of(table.target)
+        window = window if window is not None and each[window.signal] == Scaling() else None
         values = np.column_stack([columns[name].scaled(table.values[:, k]) for k, name in enumerate(table.names)])
-        return cls(dataclasses.replace(table, values=values, target=target.scaled(table.target)), columns, target)
+        scaled = dataclasses.replace(table, values=values, target=target.scaled(table.target))
+        return cls(scaled, columns, target, window)
 
     @property
     def plain(self) -> bool:
@@ -120,7 +128,9 @@ class Scaled:
         def own(leaf: Expr) -> Expr:
             if isinstance(leaf, Lag):
                 return self.columns[lag_name(leaf)].inside(leaf)
-            return self.columns[leaf.name].inside(leaf) if isinstance(leaf, Symbol) else leaf
+            if isinstance(leaf, Symbol) and leaf.name in self.columns:  # others are states
+                return self.columns[leaf.name].inside(leaf)
+            return leaf
 
         plainly = self.target.outside(transform(expr, own))
         forms = [form for form in (plainly, _tidied(plainly)) if form is not None]

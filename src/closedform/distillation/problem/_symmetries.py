@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from closedform.distillation._config import AUTO, BOTH, NONE, ODD, SCALE_FREE
-from closedform.distillation.problem._candidate import Average, Candidate
+from closedform.distillation.problem._candidate import WHOLE, Average, Candidate
 from closedform.distillation.problem._compose import compose
-from closedform.distillation.problem._odd import OddForms
+from closedform.distillation.problem._odd import TURNED, OddForms
 from closedform.errors import ExpressionError
-from closedform.lang import Program, degrees, lags, names
+from closedform.lang import Parity, Program, degrees, lags, names, parities
 
 EVEN_SHARE, SCALE_SHARE = 0.02, 0.003
 """R^2 up to which what breaks a symmetry is let go of. Less for scale: gradients of nearly one size are nearly their
@@ -66,11 +66,16 @@ class Symmetries:
 
     def keep(self, candidate: Candidate) -> Candidate | None:
         """The candidate, or an odd form of it; None if it breaks a symmetry."""
+        if candidate.whole is not None:
+            odd = not self.odd or parities(candidate.whole, TURNED)[WHOLE] is Parity.ODD
+            return candidate if odd and (not self.scale_free or self._is_free(candidate)) else None
         kept = self.forms.project(candidate) if self.odd else candidate
         return kept if kept is not None and (not self.scale_free or self._is_free(kept)) else None
 
     def _is_free(self, candidate: Candidate) -> bool:
         exprs = (candidate.expr, *candidate.recurrences.values())
+        if candidate.whole is not None:
+            exprs = tuple(candidate.whole.expressions())
         read = {name for expr in exprs for name in (*names(expr), *lags(expr))}
         read |= {average.signal for average in candidate.averages.values()}
         if not read & self.bound_to_scale:

@@ -17,6 +17,8 @@ MISSING = {"", "na", "n/a", "nan", "nat", "null", "none", "<na>"}
 """What a cell may say in place of a number; such rows are left out later on, and counted."""
 BORNE_OUT, LEAST_PAIRS = 0.95, 10
 """Share of the rows that a lag must be right on, of those where x has changed since, and how many these must be."""
+LEAST_LAGS = 5
+"""Lags without a gap that make a window: through a shorter one no average can be seen."""
 DAY = np.timedelta64(1, "D")
 
 
@@ -90,18 +92,37 @@ def find_lags(
     Args:
         columns: Those that go by their own names, the target among them, all rows in order.
         features: The features' names.
-        wanted: True: all with such a name; None: those that the rows bear out; False: none.
+        wanted: True: all with such a name; None: those that the rows bear out, and whole windows: all lags of a feature
+            up to some, ``LEAST_LAGS`` or more; False: none.
         notes: What was found is added.
     """
-    named = [(name, column) for name in features if name in columns and (column := _by_name(name, columns))]
-    found = {name: column for name, column in named if wanted or (wanted is None and _borne_out(name, column, columns))}
+    named = {name: column for name in features if name in columns and (column := _by_name(name, columns))}
+    if wanted is False or not named:
+        return {}
+    found = {name: column for name, column in named.items() if wanted or _borne_out(name, column, columns)}
     if found:
         said = ", ".join(f"{name} as {column.feature} {column.lag} rows ago" for name, column in found.items())
         notes.append(f"read as lags, {'by their names' if wanted else 'as the rows bear out'}: {said}")
-    if wanted is None and len(found) < len(named):
-        others = ", ".join(name for name, _ in named if name not in found)
-        notes.append(f"named like lags, but the rows do not bear it out: {others}; lags=True takes them for lags")
+    for window in [] if wanted else _windows(named, features):
+        if further := [name for name in window if name not in found]:
+            signal = window[further[0]].feature
+            notes.append(f"read as a window of {signal}, a row each, by their names: {', '.join(further)}")
+        found |= window
+    if others := [name for name in named if name not in found]:
+        told = ", ".join(others)
+        notes.append(f"named like lags, but the rows do not bear it out: {told}; lags=True takes them for lags")
     return found
+
+
+def _windows(named: Mapping[str, Column], features: Sequence[str]) -> list[dict[str, Column]]:
+    """Lags of features that are there without a gap, enough of them to be windows."""
+    lags = {(column.feature, column.lag): name for name, column in named.items()}
+    runs = []
+    for signal in features:
+        reach = next(lag for lag in range(1, LIMITS.lag + 2) if (signal, lag) not in lags) - 1
+        if reach >= LEAST_LAGS:
+            runs.append({lags[signal, lag]: Column(signal, lag) for lag in range(1, reach + 1)})
+    return runs
 
 
 def _by_name(name: str, columns: Mapping[str, np.ndarray]) -> Column | None:

@@ -1,8 +1,8 @@
 """Plain tables as regression data: anyone's columns and target, from memory or a file.
 
-A table has no episodes, so no recurrence can be run over it: only what its columns hold. A column ``x_3`` beside a
-column (or target) ``x`` is x three rows ago where the rows bear that out or where it is asked for, and then equations
-say ``lag(x, 3)``.
+A column ``x_3`` beside a column (or target) ``x`` is x three rows ago where the rows bear that out or where it is asked
+for, and then equations say ``lag(x, 3)``. Where all lags of x are there up to some, each row is a window, over which
+recurrences can be run (`Window`); other tables have no episodes, and equations read only what their columns hold.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from closedform._names import unknown_name_message
 from closedform.distillation.problem._samples import MAX_ROWS, MIN_ROWS, Samples
 from closedform.distillation.problem._table_columns import find_lags, numbers
+from closedform.distillation.problem._windows import Window
 from closedform.errors import DataError, DistillationError, UnknownNameError
 from closedform.lang import FUNCTIONS
 from closedform.trajectories import Column
@@ -73,7 +74,7 @@ class Table:
             target: The name of the one to explain.
             features: Names of those to explain it by; None: all others.
             lags: Whether a column ``x_3`` beside ``x`` is x three rows ago: True: by its name; None: where the rows
-                bear it out; False: never.
+                bear it out, or all lags from 1 to 5 or more are there; False: never.
             source: Where they come from; named in errors.
 
         Raises:
@@ -112,8 +113,8 @@ class Table:
         lost = {name: int(np.count_nonzero(~np.isfinite(values))) for name, values in each.items()}
         return {name: count for name, count in lost.items() if 0 < count < len(self.target)}
 
-    def samples(self) -> Samples:
-        """The rows, dealt to blocks, which are held out whole.
+    def samples(self, window: Window | None = None) -> Samples:
+        """The rows, dealt to blocks, which are held out whole; with a window, its episodes too.
 
         Rows with lags are dealt in runs, since neighbours share values; others at random, the same way every time.
         """
@@ -123,7 +124,7 @@ class Table:
         step = np.empty(count, np.int64)
         for number in range(BLOCKS):
             step[block == number] = 1 + np.arange(np.count_nonzero(block == number))
-        return Samples(
+        samples = Samples(
             columns=columns,
             features=torch.from_numpy(np.ascontiguousarray(self.values)),
             updates=torch.from_numpy(self.target),
@@ -133,6 +134,7 @@ class Table:
             step=torch.from_numpy(step),
             provenance={"table": self.source, "target": self.target_name, "rows": count},
         )
+        return samples if window is None else window.samples(samples)
 
     def _dealt(self, shuffled: bool) -> np.ndarray:
         """The block of each row, [N]; one for all rows of a group."""

@@ -12,15 +12,15 @@ since the form is linear in c and eps:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from closedform.distillation.problem import Average, Candidate
+from closedform.distillation.problem import SIGNAL, Average, Candidate
 from closedform.distillation.stages._dictionary import Term
-from closedform.distillation.stages._screen import DECAYS, SIGNAL, STAGE, Screen, gradient_averages
+from closedform.distillation.stages._screen import DECAYS, EVEN, STAGE, Screen, gradient_averages
 from closedform.distillation.stages._sums import best_pairs, weighted_sum
 from closedform.lang import Expr, Number, Symbol, apply
 
@@ -29,8 +29,8 @@ FORMS, KINDS_TRIED = 8, 5
 DEFAULT_EPS, REST = 1e-8, 1e-3
 """eps where the regression finds none, and what a root of D counts as at least, in units of its median: cells at rest
 say little."""
-NUMERATORS = (None, *gradient_averages(corrected=False), *gradient_averages(corrected=True))
-"""What may stand above: the gradient (None) or an average."""
+NUMERATORS = (*gradient_averages(corrected=False), *gradient_averages(corrected=True))
+"""Averages that may stand above, besides the gradient (None)."""
 SPREAD_DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Decays of the means that (g - m)^2 is taken about."""
 
@@ -99,17 +99,27 @@ class Adaptive:
     @cached_property
     def _forms(self) -> list[_Form]:
         """All forms, best first; ahead of them the best ones of different kinds."""
-        every = _Above(NUMERATORS, self._screen)
-        forms = [form for below in _below() for form in every.best(below, self._screen)]
+        forms = [form for below in self._told_apart(_below()) for form in self._any.best(below, self._screen)]
         for decay in SPREAD_DECAYS:
             about = Average(SIGNAL, decay)
-            few = _Above([None, about, replace(about, corrected=True)], self._screen)
-            forms += [form for below in _spreads(about) for form in few.best(below, self._screen)]
+            few = self._above([about, replace(about, corrected=True)])
+            forms += [form for below in self._told_apart(_spreads(about)) for form in few.best(below, self._screen)]
         forms.sort(key=lambda form: form.error)
         firsts: dict[object, _Form] = {}
         for form in forms:
             firsts.setdefault(form.kind, form)
         return list(dict.fromkeys([*list(firsts.values())[:KINDS_TRIED], *forms]))
+
+    @cached_property
+    def _any(self) -> _Above:
+        return self._above(NUMERATORS)
+
+    def _above(self, averages: Iterable[Average]) -> _Above:
+        return _Above([None, *self._screen.told_apart(averages, (None, *EVEN))], self._screen)
+
+    def _told_apart(self, below: Iterable[_Below]) -> list[_Below]:
+        offered = {entry.average: entry for entry in below}
+        return [offered[average] for average in self._screen.told_apart(offered, EVEN)]
 
     def ratios(self) -> Iterator[Candidate]:
         """c*N/(root(D) + eps)."""
@@ -128,9 +138,9 @@ class Adaptive:
         for below in list(dict.fromkeys(form.below for form in self._forms[:KINDS_TRIED])):
             form = next(form for form in self._forms if form.below == below)
             root = below.rooted(self._screen.values(below.average)) + form.floor
-            table = _Above(NUMERATORS, self._screen).table / np.maximum(root, 1e-300)[:, None]
+            table = self._any.table / np.maximum(root, 1e-300)[:, None]
             for chosen, weights in best_pairs(table, self._screen.y):
-                above = weighted_sum([_term(NUMERATORS[k]) for k in chosen], weights)
+                above = weighted_sum([_term(self._any.entries[k]) for k in chosen], weights)
                 expr = apply("div", above.expr, below.expr(form.floor))
                 yield replace(above, expr=expr, averages={**above.averages, **form.averages})
 
@@ -158,7 +168,7 @@ class _Above:
     """What may stand above, over the screen: the gradient (None) and averages of it."""
 
     def __init__(self, entries: Sequence[Average | None], screen: Screen) -> None:
-        self._entries = entries
+        self.entries = entries
         self.table = np.column_stack([screen.g if entry is None else screen.values(entry) for entry in entries])
         self._squares = np.square(self.table)
         self._y = screen.y
@@ -190,10 +200,10 @@ class _Above:
             k = group[int(left[group].argmin())]
             predicted = scales[k] * self.table[:, k] / np.maximum(root + floors[k], 1e-300)
             error = float(np.square(self._y - predicted).sum()) / self._total
-            yield _Form(error, self._entries[k], below, float(scales[k]), float(floors[k]))
+            yield _Form(error, self.entries[k], below, float(scales[k]), float(floors[k]))
 
     def _groups(self) -> list[list[int]]:
         kinds: dict[object, list[int]] = {}
-        for k, entry in enumerate(self._entries):
+        for k, entry in enumerate(self.entries):
             kinds.setdefault(entry and entry.corrected, []).append(k)
         return list(kinds.values())

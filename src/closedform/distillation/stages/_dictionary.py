@@ -68,7 +68,10 @@ def function_terms(data: Problem, operators: Sequence[str], most: int) -> list[T
     exprs: list[Expr] = [column.expr for column in data.columns]
     if data.recurrent:
         exprs += [
-            Lag(column.feature, k) for k in range(1, FUNCTION_LAGS + 1) for column in data.columns if column.lag == 0
+            Lag(column.feature, k)
+            for k in range(1, FUNCTION_LAGS + 1)
+            for column in data.columns
+            if column.lag == 0 and column.feature in data.samples.source.outputs
         ]
     chosen = [name for name in FUNCTIONS if name in operators]
     return [
@@ -80,7 +83,7 @@ def average_terms(data: Problem, decays: Sequence[float]) -> list[Term]:
     """Moving averages of every signal now, of its cube and of its size."""
     if not data.recurrent:
         return []
-    signals = [column.feature for column in data.columns if column.lag == 0 and column.feature not in ("w", "steps")]
+    signals = [column.feature for column in data.averaged]
     averages = [Average(name, decay, kind) for name in signals for kind in AVERAGED_TERMS for decay in decays]
     return [Term(Symbol(average.label), {average.label: average}) for average in averages]
 

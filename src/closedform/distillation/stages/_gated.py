@@ -25,7 +25,6 @@ from closedform.distillation._tidy import tidy
 from closedform.distillation.fit import reductions, refine
 from closedform.distillation.problem import Average, Candidate, Problem, nodes
 from closedform.lang import Expr, Lag, Number, Parity, Symbol, apply, parity
-from closedform.trajectories import Column
 
 MAX_SIGNALS = 4
 """Columns that are read, the first ones without lag."""
@@ -115,11 +114,6 @@ def _cheapest_reduction(candidate: Candidate, data: Problem) -> Candidate | None
     return replace(chosen, expr=tidy(chosen.expr), recurrences=recurrences).live
 
 
-def _signals(data: Problem) -> list[Column]:
-    present = [column for column in data.columns if column.lag == 0 and column.feature not in ("w", "steps")]
-    return present[:MAX_SIGNALS]
-
-
 def _draw(count: int, generator: torch.Generator) -> list[float]:
     return (0.3 * torch.randn(count, generator=generator, dtype=torch.float64)).tolist()
 
@@ -134,9 +128,10 @@ def _sum(terms: Sequence[Expr]) -> Expr:
 
 
 def _units_start(data: Problem, count: int, recurrent: bool, generator: torch.Generator) -> Candidate:
-    columns = _signals(data)
+    columns = data.present[:MAX_SIGNALS]
     decays = UNIT_DECAYS if recurrent else ()
-    averages = {entry.label: entry for column in columns for entry in (Average(column.feature, d) for d in decays)}
+    signals = [column.feature for column in columns if column in data.averaged]
+    averages = {entry.label: entry for name in signals for entry in (Average(name, decay) for decay in decays)}
     values: dict[Expr, torch.Tensor] = {column.expr: data.train.columns[column.name] for column in columns}
     values |= {Symbol(label): data.train.average(average) for label, average in averages.items()}
     if data.symmetries.odd:
@@ -155,7 +150,7 @@ def _units_start(data: Problem, count: int, recurrent: bool, generator: torch.Ge
 
 
 def _gated_start(data: Problem, states: int, bound: float | None, generator: torch.Generator) -> Candidate:
-    columns = _signals(data)
+    columns = data.averaged[:MAX_SIGNALS]
     scales = [1 / float(data.train.columns[column.name].std()) for column in columns]
     signals: list[Expr] = [column.expr for column in columns]
     names = [f"s{k + 1}" for k in range(states)]

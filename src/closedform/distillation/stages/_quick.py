@@ -2,6 +2,7 @@
 
 - **linear**: a weighted sum of columns;
 - **recurrences**: short forms over moving averages of the gradient, decays fitted (see there);
+- **designs**: whole optimizers, made of the parts that published ones are made of (see `distillation.designs`);
 - **sparse**: the same with bounded columns and moving averages: the paper's psi(G; W), recurrences included;
 - **saturating**: a tanh of such a sum, as RNNprop prints its updates;
 - **additive**: a weighted sum of functions of single columns, as sparse identification has it (Brunton et al. 2016);
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from closedform.distillation._config import DistillConfig
+from closedform.distillation.designs import designed
 from closedform.distillation.problem import Candidate, Problem, subset
 from closedform.distillation.stages._dictionary import (
     Term,
@@ -111,11 +113,12 @@ def _finite(terms: Sequence[Term], data: Problem, rows: Tensor) -> tuple[list[Te
     return [term for term, good in zip(terms, finite.tolist(), strict=True) if good], values[:, finite]
 
 
-FITTED = frozenset({"recurrences"})
+FITTED = frozenset({"recurrences", "designs"})
 """Stages that fit what they propose."""
 STAGES: dict[str, Callable[[Problem, DistillConfig], Iterator[Candidate]]] = {
     "linear": linear,
     "recurrences": recurrences,
+    "designs": designed,
     "additive": additive,
     "ratio": ratio,
     "sparse": sparse,

@@ -7,7 +7,8 @@ Four searches, cheapest first, each over whole sequences of gradients (`Screen`)
 - **signs**: where the update only ever has one size: Lion, signed momentum;
 - **adaptive**: an average over the root of another: Adam, RMSProp, AdaBelief and their kin.
 
-Where the parameter was recorded too, the best forms are also tried with a multiple of it added. What they find is
+Where the parameter was recorded too, the best forms are also tried with a multiple of it added; over windows, times a
+linear function of one other column. What they find is
 fitted to the training rows, decays included. The first that explains the update entirely ends the stage.
 """
 
@@ -22,10 +23,10 @@ import torch
 from closedform.distillation._config import DistillConfig
 from closedform.distillation._front import EXACT
 from closedform.distillation.fit import refine
-from closedform.distillation.problem import Candidate, Problem
+from closedform.distillation.problem import SIGNAL, Candidate, Problem
 from closedform.distillation.stages._adaptive import Adaptive
 from closedform.distillation.stages._dictionary import Term, assemble, choose, with_expr
-from closedform.distillation.stages._screen import SIGNAL, STAGE, Screen, gradient_averages, lagged_signal
+from closedform.distillation.stages._screen import EVEN, STAGE, Screen, gradient_averages, lagged_signal
 from closedform.distillation.stages._signs import signs
 from closedform.distillation.stages._sums import best_pairs, best_singles, weighted_sum
 from closedform.lang import Number, Symbol, apply
@@ -71,6 +72,8 @@ def _worth_more(fitted: list[Candidate], data: Problem, screen: Screen) -> Itera
             yield candidate
         if PARAMETER in data.train.columns:
             yield with_decay(candidate, data)
+        if data.windowed:
+            yield from with_factor(candidate, data)
 
 
 def with_decay(candidate: Candidate, data: Problem) -> Candidate:
@@ -80,10 +83,25 @@ def with_decay(candidate: Candidate, data: Problem) -> Candidate:
     return with_expr(candidate, apply("add", candidate.expr, apply("mul", Number(share), Symbol(PARAMETER))))
 
 
+def with_factor(candidate: Candidate, data: Problem) -> Iterator[Candidate]:
+    """The candidate times a linear function of the column outside the window that explains most so, as of a layer."""
+    y, predicted = data.train.y, data.predict(candidate, data.train)
+    best, factor = float("inf"), None
+    for column in (column for column in data.present if column not in data.averaged):
+        design = torch.stack([predicted, predicted * data.train.columns[column.name]], dim=1)
+        weights = torch.linalg.lstsq(design, y[:, None]).solution
+        left = float((y - (design @ weights)[:, 0]).square().sum())
+        if left < best:
+            constant, slope = weights[:, 0].tolist()
+            best, factor = left, apply("add", Number(constant), apply("mul", Number(slope), column.expr))
+    if factor is not None:
+        yield with_expr(candidate, apply("mul", candidate.expr, factor))
+
+
 def memory(screen: Screen) -> Iterator[Candidate]:
     """The best weighted sums of one and of two moving averages, the gradient itself counting as one of decay 0."""
     averages = [entry for kind in AVERAGED for entry in gradient_averages(kind, corrected=False)]
-    averages += gradient_averages(corrected=True)
+    averages = screen.told_apart([*averages, *gradient_averages(corrected=True)], EVEN)
     table = np.column_stack([screen.g, *map(screen.values, averages)])
     terms = [Term(Symbol(SIGNAL)), *(Term(Symbol(entry.label), {entry.label: entry}) for entry in averages)]
     for chosen, weights in (*best_singles(table, screen.y), *best_pairs(table, screen.y)):

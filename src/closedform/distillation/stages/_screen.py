@@ -6,6 +6,7 @@ update of sequences from all training episodes and all layers, from step 1 on.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -13,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from closedform.distillation.problem import Average, Part, Problem, Samples, Sequences
+from closedform.distillation.problem import SIGNAL, Average, Part, Problem, Samples, Sequences
 from closedform.lang import Expr, Lag, Symbol
 from closedform.trajectories import Column, column_source
 
-SIGNAL = "g"
-"""The signal that recurrences are searched over: all that a hand-designed optimizer reads."""
+LEAST_ENDS = 1000
+"""Rows of windows, however long these are."""
+COLUMNS = (Column(SIGNAL),)
+EVEN = ("square", "abs")
+"""Functions that are never negative."""
 STAGE = "recurrences"
 """What the search over it is called."""
 DECAYS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
@@ -35,15 +39,33 @@ class Screen:
 
     Attributes:
         data: The same kind of data, of one column: every sequence is an episode, and every step before anything that
-            is not finite a row.
+            is not finite a row; of windows the last step alone.
     """
 
     def __init__(self, data: Problem, sequences: int = 48, cells: int = 60_000) -> None:
-        cut = _sequences(data.train, sequences, cells)
-        finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
-        samples = _samples(cut)
-        part = Part(samples, samples.columns, finite.flatten().nonzero().squeeze(1))
-        self.data = replace(data, samples=samples, columns=samples.columns, train=part, test=part)
+        if data.windowed:
+            samples, rows = data.samples, _ends(data.train, cells)
+        else:
+            cut = _sequences(data.train, sequences, cells)
+            finite = torch.isfinite(cut.updates + cut.gradients).to(torch.int64).cumprod(dim=1)
+            samples, rows = _samples(cut), finite.flatten().nonzero().squeeze(1)
+        part = Part(samples, COLUMNS, rows)
+        self.data = replace(data, samples=samples, columns=COLUMNS, train=part, test=part)
+
+    def told_apart(self, averages: Iterable[Average], corrected: Container[str | None]) -> list[Average]:
+        """All averages; where all cells are ends of windows of one length, those that can be known from them.
+
+        There corrected and uncorrected averages are multiples of each other, and one of them is kept. What never fades,
+        a sum or the largest value so far, is mostly hidden.
+
+        Args:
+            averages: The averages.
+            corrected: Functions whose averages are kept corrected, as if all before a window had been like it.
+        """
+        if self.data.train.cells[2].unique().numel() > 1:
+            return list(averages)
+        fading = (average for average in averages if average.kind not in ("sum", "top"))
+        return list(dict.fromkeys(replace(a, corrected=a.kind == "mean" and a.transform in corrected) for a in fading))
 
     @property
     def silent(self) -> bool:
@@ -80,6 +102,15 @@ def gradient_averages(transform: str | None = None, *, corrected: bool, kind: st
     return [replace(start, decay=decay) for decay in DECAYS]
 
 
+def _ends(part: Part, cells: int) -> Tensor:
+    """Rows of windows of so many cells, evenly chosen of those whose windows are not all 0."""
+    signal = torch.from_numpy(part.signals[SIGNAL])
+    busy = signal.ne(0).any(dim=2)[part.cells[0], 0].nonzero().squeeze(1)
+    count = min(max(cells // signal.shape[2], LEAST_ENDS), len(busy))
+    picks = torch.linspace(0, max(len(busy) - 1, 0), count).round().to(torch.int64)
+    return part.rows[busy[picks]]
+
+
 def _sequences(part: Part, sequences: int, cells: int) -> Sequences:
     """Sequences that the rows lie on, evenly chosen of those that are not all 0: each an episode of one coordinate."""
     episode, coordinate, step = part.cells
@@ -102,7 +133,7 @@ def _samples(sequences: Sequences) -> Samples:
     """Every step of every sequence as a row of one column, the gradient."""
     episode, step, coordinate = sequences.cells
     return Samples(
-        columns=(Column(SIGNAL),),
+        columns=COLUMNS,
         features=sequences.gradients.reshape(-1, 1),
         updates=sequences.updates.flatten(),
         part=episode,

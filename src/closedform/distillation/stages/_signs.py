@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from closedform.distillation.problem import Average, Candidate, Problem
-from closedform.distillation.stages._screen import DECAYS, SIGNAL, STAGE, Screen
+from closedform.distillation.problem import SIGNAL, Average, Candidate, Problem
+from closedform.distillation.stages._screen import DECAYS, STAGE, Screen
 from closedform.lang import Expr, Number, Symbol, apply
 
 ONE_SIZE = 1e-3
