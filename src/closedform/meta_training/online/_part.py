@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from closedform.errors import OptionError
 from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles, lift_literals
 from closedform.meta_training.online._config import TunerConfig
-from closedform.meta_training.online._rails import Pace, Rails
+from closedform.meta_training.online._rails import Brake, Pace, Rails
 from closedform.meta_training.online._sensitivities import Observed, Seen, Sensitivities
 from closedform.meta_training.online._subset import Subset, draw
 from closedform.optim import RuleOptimizer
@@ -45,6 +46,7 @@ class Part:
         self._tune(groups[0]["rule"], trainable)
         self.hypergradient = torch.zeros(len(self.names), dtype=torch.float64)
         self._pace = Pace(len(self.names), config)
+        self._brake = Brake()
         self._subset: Subset | None = None
         self._sensitivities: Sensitivities | Observed | None = None
         self._seen: list[Seen] = []
@@ -78,7 +80,12 @@ class Part:
             return
         if self._subset is None:
             self._begin(grads, generator)
+        assert self._subset is not None
         self._now = self._look(grads)
+        if LR in self.names and self.config.rate:
+            length = float((self._subset.factors * self._now.g.double().square()).sum().sqrt())
+            if self._brake.hit(length):
+                self._halve()
 
     def after(self) -> bool:
         """The step was taken: carry on, and move the constants when it is time; whether all numbers were finite."""
@@ -178,6 +185,12 @@ class Part:
             cosines = torch.where(sizes > 0, products / sizes.sqrt(), 0.0).cpu()
             self._set(self._rails.moved(self.symbolic.coordinates.detach(), self._pace.of(cosines), len(seen)))
         return True
+
+    def _halve(self) -> None:
+        """Halve the learning rate."""
+        x = self.symbolic.coordinates.detach().clone()
+        x[self.names.index(LR)] -= math.log(2)
+        self._set(torch.maximum(x, self._rails.low))
 
     def _set(self, x: Tensor) -> None:
         with torch.no_grad():

@@ -25,6 +25,9 @@ FURTHEST: dict[Role, tuple[float, float]] = {
 and decay beside it, about a tenth to ten times (so that 0.9 stays within 0.47 and 0.99, and 0.999 within 0.99 and
 0.9999); weights 0.2 to 2.9 times, and never another sign."""
 
+JUMP, USUAL, PAUSE = 4.0, 50.0, 5
+"""Of the brake: how much longer than usual a gradient must be, over how many steps that is, and steps between two."""
+
 
 class Rails:
     """Limits on the coordinates of one rule's constants.
@@ -43,6 +46,33 @@ class Rails:
         """The coordinates after a move over so many steps, [K]."""
         most = self.pace * steps
         return torch.minimum(torch.maximum(x + by.clamp(-most, most), self.low), self.high)
+
+
+class Brake:
+    """Halves the learning rate where gradients jump: there is no time to wait for a hypergradient then.
+
+    A jump is a gradient ``JUMP`` times as long as the running geometric mean of their lengths; so are those that have
+    become infinite. After a brake the next ``PAUSE`` steps cannot brake again.
+    """
+
+    def __init__(self) -> None:
+        self.mean, self.weight, self.since = 0.0, 0.0, 0
+
+    def hit(self, length: float) -> bool:
+        """Whether to brake, after a gradient of this length."""
+        self.since += 1
+        size = math.log(length) if 0 < length < math.inf else math.inf if length else -math.inf
+        if size == -math.inf:
+            return False
+        jumps = self.weight > 0 and size > self.mean / self.weight + math.log(JUMP)
+        if math.isfinite(size):
+            self.mean, self.weight = (
+                kept * (1 - 1 / USUAL) + new for kept, new in ((self.mean, size), (self.weight, 1))
+            )
+        if not jumps or self.since <= PAUSE:
+            return False
+        self.since = 0
+        return True
 
 
 class Pace:
