@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vmap
 
 from closedform.learned_optimizers import State, SymbolicOptimizer
+from closedform.meta_training._forward_mode import carry_on, moving
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,29 @@ class Seen:
     active: Tensor | None = None
     after: Tensor | None = None
 
+    def where_active(self, new: Tensor, old: Tensor) -> Tensor:
+        """What is new of the coordinates that take the step, and what was of the others."""
+        return new if self.active is None or not new.dim() else torch.where(self.active, new, old)
+
+    def states_where_active(self, new: State, old: State) -> State:
+        """As `where_active`, of all entries of a state; numbers that all share are new."""
+        return {key: self.where_active(value, old[key]) for key, value in new.items()}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Steps to be replayed.
+
+    Attributes:
+        steps: What each was given.
+        keep: What is kept of a displacement from step to step.
+        path: The displacement before each step without derivatives, [steps, n]; None: this run is to find it.
+    """
+
+    steps: list[Seen]
+    keep: float
+    path: Tensor | None = None
+
 
 class _Replay(nn.Module):
     """The rule on steps that were recorded; a function of its constants for ``functional_call``."""
@@ -49,37 +72,26 @@ class _Replay(nn.Module):
         super().__init__()
         self.optimizer = optimizer
 
-    def forward(
-        self, steps: list[Seen], state: State, moved: Tensor, keep: float, along: Tensor | None = None
-    ) -> tuple[Tensor, State, Tensor]:
+    def forward(self, recorded: Recorded, state: State, moved: Tensor) -> tuple[Tensor, State, Tensor]:
         """Take the steps.
 
         Args:
-            steps: What each was given.
+            recorded: What the steps were given.
             state: Before the first.
             moved: The displacement before the first, [n], of which derivatives alone matter.
-            keep: What is kept of it from step to step.
-            along: The displacement before each step as it is without derivatives, [steps, n]; None: this is the run
-                without them.
 
         Returns:
             The displacement before each step, [steps, n], whose derivative is A; the state and displacement at the end.
         """
         update_function, path = self.optimizer.bind(), []
         scale = self.optimizer.values().get("lr", torch.ones((), dtype=torch.float64))
-        for place, seen in enumerate(steps):
+        for place, seen in enumerate(recorded.steps):
             path.append(moved)
-            w = seen.w if along is None else seen.w + (moved - along[place])
-            moved = keep * moved
+            w = seen.w if recorded.path is None else seen.w + (moved - recorded.path[place])
+            kept = recorded.keep * moved
             update, new = update_function(seen.g, w, state)
-            after = moved + seen.lr * (update - scale.to(w.dtype) * seen.decay * w)
-            if seen.active is not None:
-                after = torch.where(seen.active, after, moved)
-                new = {
-                    key: torch.where(seen.active, value, state[key]) if value.dim() else value
-                    for key, value in new.items()
-                }
-            moved, state = after, new
+            after = kept + seen.lr * (update - scale.to(w.dtype) * seen.decay * w)
+            moved, state = seen.where_active(after, kept), seen.states_where_active(new, state)
         return torch.stack(path), state, moved
 
 
@@ -100,7 +112,7 @@ class Sensitivities:
         rows = len(optimizer.trainable)
         self.state = optimizer.init_state(w, None, total_steps)
         self.moved = w.new_zeros(rows, len(w))
-        self.tangents = {key: value.new_zeros(rows, *value.shape) for key, value in self._moving().items()}
+        self.tangents = {key: value.new_zeros(rows, *value.shape) for key, value in moving(self.state).items()}
 
     @torch.no_grad()
     def advance(self, steps: list[Seen]) -> Tensor:
@@ -109,23 +121,18 @@ class Sensitivities:
         Returns:
             A before each, [K, steps, n].
         """
-        replay, moving = _Replay(self.optimizer), self._moving()
-        constants = {"optimizer.coordinates": self.optimizer.coordinates.detach()}
-        fixed = {key: value for key, value in self.state.items() if key not in moving}
-
-        def run(x: dict[str, Tensor], moving: State, moved: Tensor) -> tuple[Tensor, State, Tensor]:
-            path, new, moved = functional_call(replay, x, (steps, {**fixed, **moving}, moved, self.keep, plain))
-            return path, {key: value for key, value in new.items() if key in moving}, moved
-
-        start = torch.zeros_like(steps[0].w)
-        plain, after, _ = replay(steps, self.state, start, self.keep)
-
-        def derivative(*tangents: Any) -> tuple[Tensor, State, Tensor]:
-            return jvp(run, (constants, moving, start), tangents)[1]
-
-        rows = len(self.optimizer.trainable)
-        basis = {"optimizer.coordinates": torch.eye(rows, dtype=torch.float64)}
-        path, self.tangents, self.moved = vmap(derivative)(basis, self.tangents, self.moved)
+        replay, start = _Replay(self.optimizer), torch.zeros_like(steps[0].w)
+        plain, after, _ = replay(Recorded(steps, self.keep), self.state, start)
+        x = self.optimizer.coordinates.detach()
+        path, self.tangents, self.moved = carry_on(
+            replay,
+            Recorded(steps, self.keep, plain),
+            self.state,
+            {"optimizer.coordinates": x},
+            {"optimizer.coordinates": torch.eye(len(x), dtype=x.dtype)},
+            self.tangents,
+            self.moved,
+        )
         self.state = after
         return path
 
@@ -143,9 +150,6 @@ class Sensitivities:
         self.moved = saved["moved"].to(self.moved)
         self.state = {key: saved["state"][key].to(value) for key, value in self.state.items()}
         self.tangents = {key: saved["tangents"][key].to(value) for key, value in self.tangents.items()}
-
-    def _moving(self) -> State:
-        return {key: value for key, value in self.state.items() if value.is_floating_point()}
 
 
 class Observed:

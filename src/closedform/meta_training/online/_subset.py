@@ -1,14 +1,14 @@
 """A random subset of the coordinates of many tensors: drawn in place, read in place.
 
-Sampling is systematic: all coordinates lie on a line, each as long as its score, and a grid of equal steps with a random
-start picks those that it hits. Tensors are thus strata of their own, in proportion to their scores, and a coordinate of
-score s is picked n s/S times on average, where S is the sum of all: a sum over the picked, each with the factor
-S/(n s), is that over all coordinates on average (Madow 1949). No buffer of a tensor's size is made: large ones are
-walked through in pieces.
+Sampling is systematic: all coordinates lie on a line, each as long as its score, and a grid of equal steps with a
+random start picks those that it hits. Tensors are thus strata of their own, in proportion to their scores, and a
+coordinate of score s is picked n s/S times on average, where S is the sum of all: a sum over the picked, each with the
+factor S/(n s), is that over all coordinates on average (Madow 1949). No buffer of a tensor's size is made: large ones
+are walked through in pieces.
 
-Of the scores, ``"slopes"`` is importance sampling for sums of gradient times displacement: |g| of the first step, with a
-share of its mean over the tensor and over all, so that a coordinate whose slope grows later cannot weigh much too much.
-``"stratified"`` scores all coordinates alike.
+Of the scores, ``"slopes"`` is importance sampling for sums of gradient times displacement: |g| of the first step, with
+a share of its mean over the tensor and over all, so that a coordinate whose slope grows later cannot weigh much too
+much. ``"stratified"`` scores all coordinates alike.
 """
 
 from __future__ import annotations
