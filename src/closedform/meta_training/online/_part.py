@@ -9,16 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from closedform.errors import OptionError
-from closedform.learned_optimizers import Role, SymbolicOptimizer, constant_roles, lift_literals
+from closedform.errors import DivergenceError, OptionError
 from closedform.meta_training.online._config import TunerConfig
-from closedform.meta_training.online._rails import Brake, Pace, Rails
+from closedform.meta_training.online._constants import LR, Constants
+from closedform.meta_training.online._rails import BRAKE, Brake
 from closedform.meta_training.online._sensitivities import Observed, Seen, Sensitivities
 from closedform.meta_training.online._subset import Subset, draw
 from closedform.optim import RuleOptimizer
-from closedform.rules import Rule
-
-LR = "lr"
 
 
 class Part:
@@ -26,26 +23,21 @@ class Part:
 
     Args:
         optimizer: The optimizer.
-        groups: Its groups with that rule.
+        places: Which of its groups have that rule.
         trainable: Names of the constants to tune; None: all but floors.
         config: The tuner's options.
     """
 
     def __init__(
-        self,
-        optimizer: RuleOptimizer,
-        groups: list[dict[str, Any]],
-        trainable: Sequence[str] | None,
-        config: TunerConfig,
+        self, optimizer: RuleOptimizer, places: list[int], trainable: Sequence[str] | None, config: TunerConfig
     ) -> None:
-        self.optimizer, self.groups, self.config = optimizer, groups, config
-        self.params: list[Tensor] = [param for group in groups for param in group["params"]]
+        self.optimizer, self.places, self.config = optimizer, places, config
+        self.params: list[Tensor] = [param for group in self.groups for param in group["params"]]
         _check_plain(self.params)
         double = all(param.dtype is torch.float64 for param in self.params)
         self.dtype = torch.float64 if double else torch.float32
-        self._tune(groups[0]["rule"], trainable)
-        self.hypergradient = torch.zeros(len(self.names), dtype=torch.float64)
-        self._pace = Pace(len(self.names), config)
+        self.constants = Constants(self.groups[0]["rule"], trainable, config)
+        self.hypergradient = torch.zeros(len(self.constants.names), dtype=torch.float64)
         self._brake = Brake()
         self._subset: Subset | None = None
         self._sensitivities: Sensitivities | Observed | None = None
@@ -53,82 +45,63 @@ class Part:
         self._now: Seen | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The constants that are tuned."""
-        return self.symbolic.trainable
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups as they are: loading an optimizer's state makes new ones."""
+        return [self.optimizer.param_groups[place] for place in self.places]
 
     @property
-    def factor(self) -> float:
-        """What the schedule's learning rate is multiplied by."""
-        return self.symbolic.rule().lr
-
-    def rule(self) -> Rule:
-        """The rule as it is now."""
-        rule = self.symbolic.rule()
-        return Rule(rule.name, rule.program, float(self.groups[0]["lr"]) * rule.lr, rule.provenance, rule.results)
-
-    def constants(self) -> dict[str, float]:
-        """The tuned constants as they are now."""
-        now = self.rule()
-        return {name: now.lr if name == LR else now.constants[name] for name in self.names}
+    def has_gradients(self) -> bool:
+        """Whether there is anything to step with."""
+        return any(param.grad is not None and param.grad.numel() > 0 for param in self.params)
 
     def before(self, generator: torch.Generator) -> None:
-        """Look at the gradients of the step that comes."""
-        grads = [param.grad for param in self.params]
-        if all(grad is None or not grad.numel() for grad in grads):
-            self._now = None
+        """Look at the gradients of the step that comes.
+
+        Raises:
+            DivergenceError: one is NaN or infinite.
+        """
+        self._now = None
+        if not self.has_gradients:
             return
+        grads = [param.grad for param in self.params]
         if self._subset is None:
             self._begin(grads, generator)
         assert self._subset is not None
-        self._now = self._look(grads)
-        if LR in self.names and self.config.rate:
-            length = float((self._subset.factors * self._now.g.double().square()).sum().sqrt())
-            if self._brake.hit(length):
-                self._halve()
+        now = self._look(grads)
+        length = float((self._subset.factors * now.g.double().square()).sum().sqrt())
+        if not math.isfinite(length):
+            raise DivergenceError(
+                "a gradient is NaN or infinite: the loss has diverged, or a batch is damaged; the parameters are as "
+                "before this step. Load a checkpoint, and give MetaTuner a smaller limit or the optimizer a smaller lr"
+            )
+        if LR in self.constants.names and self.config.rate and self._brake.hit(length):
+            self.constants.brake(BRAKE)
+        self._now = now
 
-    def after(self) -> bool:
-        """The step was taken: carry on, and move the constants when it is time; whether all numbers were finite."""
+    def after(self) -> None:
+        """The step was taken: carry on, and move the constants when it is time."""
         if self._now is None:
-            return True
+            return
         assert self._subset is not None
         if isinstance(self._sensitivities, Observed):
             self._now = Observed.seen(self._now, self._subset.of(self.params, self.dtype))
         self._seen.append(self._now)
-        if len(self._seen) < self.config.every:
-            return True
-        seen, self._seen = self._seen, []
-        return self._move(seen)
-
-    def _tune(self, text: str, trainable: Sequence[str] | None) -> None:
-        self._text = text
-        rule = lift_literals(Rule.from_json(text))
-        self._lr = rule.lr
-        rule = Rule(rule.name, rule.program, 1.0, rule.provenance, rule.results)
-        self.symbolic = SymbolicOptimizer(rule, trainable)
-        if not self.symbolic.coordinatewise and self.names != (LR,):
-            raise OptionError(
-                f'rule "{rule.name}" looks at whole parameter tensors, and its constants cannot be tuned on a subset of '
-                'coordinates; its learning rate can: trainable=["lr"]'
-            )
-        program = rule.program
-        if self.names != (LR,) and {*program.live.state} != {*program.merged.state}:
-            raise OptionError(
-                f'rule "{rule.name}" has states that are equal for now and are kept as one: tune trainable=["lr"], or '
-                "give their constants different values"
-            )
-        roles = {LR: Role.POSITIVE, **constant_roles(rule.program.live)}
-        self._rails = Rails([roles[name] for name in self.names], self.config.limit)
+        if len(self._seen) == self.config.every:
+            seen, self._seen = self._seen, []
+            self._move(seen)
 
     def _begin(self, grads: Sequence[Tensor | None], generator: torch.Generator) -> None:
         self._subset = draw(grads, self.config.coordinates, self.config.sampling, generator)
-        w = self._subset.of(self.params, self.dtype)
-        if not self.symbolic.coordinatewise:
-            self._sensitivities = Observed(w, self.config.memory)
-            return
-        found = Sensitivities(self.symbolic, w, self.groups[0]["total_steps"], self.config.memory)
-        found.state |= self._taken(found.state)
-        self._sensitivities = found
+        self._sensitivities = self._fresh(self._subset)
+        if isinstance(self._sensitivities, Sensitivities):
+            self._sensitivities.state |= self._taken(self._sensitivities.state)
+
+    def _fresh(self, subset: Subset) -> Sensitivities | Observed:
+        """Sensitivities of zero at a subset."""
+        symbolic, w = self.constants.symbolic, subset.of(self.params, self.dtype)
+        if not symbolic.coordinatewise:
+            return Observed(w, self.config.memory)
+        return Sensitivities(symbolic, w, self.groups[0]["total_steps"], self.config.memory)
 
     def _taken(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
         """The optimizer's state at the subset, if it has taken steps before."""
@@ -138,27 +111,25 @@ class Part:
         if not steps:
             return {}
         found = {"t": torch.tensor(float(steps), dtype=torch.float64)}
-        for key in fresh:
-            if key.startswith("rule."):
-                tensors = [state.get(key[5:]) for state in states]
-                if fresh[key].dim():
-                    found[key] = self._subset.of(tensors, self.dtype)
-                else:
-                    found[key] = next(value for value in tensors if value is not None).to(fresh[key])
+        for key in (key for key in fresh if key.startswith("rule.")):
+            tensors = [state.get(key[5:]) for state in states]
+            if fresh[key].dim():
+                found[key] = self._subset.of(tensors, self.dtype)
+            else:
+                found[key] = next(value for value in tensors if value is not None).to(fresh[key])
         return found
 
     def _look(self, grads: Sequence[Tensor | None]) -> Seen:
         assert self._subset is not None
-        of = self._subset.of
-        g, w, active = of(grads, self.dtype), of(self.params, self.dtype), None
+        g, w = self._subset.of(grads, self.dtype), self._subset.of(self.params, self.dtype)
+        active = None
         if any(grad is None for grad in grads):
             active = self._spread([grad is not None for grad in grads]).bool()
-        per_group = [group for group in self.groups for _ in group["params"]]
-        if any(group["maximize"] for group in self.groups):
-            g = g * self._spread([-1.0 if group["maximize"] else 1.0 for group in per_group])
-        lr = self._spread([float(group["lr"]) for group in per_group])
-        decay = self._spread([float(group["weight_decay"]) for group in per_group])
-        return Seen(g, w, lr, decay, active)
+        per_param = [group for group in self.groups for _ in group["params"]]
+        sign = self._spread([-1.0 if group["maximize"] else 1.0 for group in per_param])
+        lr = self._spread([float(group["lr"]) for group in per_param])
+        decay = self._spread([float(group["weight_decay"]) for group in per_param])
+        return Seen(sign * g, w, lr, decay, active)
 
     def _spread(self, values: Sequence[float]) -> Tensor:
         """One number a tensor as one a coordinate, [n]; as a scalar where all are the same."""
@@ -170,41 +141,25 @@ class Part:
         return torch.tensor(values, dtype=self.dtype, device=device).repeat_interleave(counts)
 
     @torch.no_grad()
-    def _move(self, seen: list[Seen]) -> bool:
-        assert self._subset is not None and self._sensitivities is not None
-        path = self._sensitivities.advance(seen)
-        g, factors = torch.stack([step.g for step in seen]).double(), self._subset.factors
-        path = path.double()
+    def _move(self, seen: list[Seen]) -> None:
+        assert self._subset is not None
+        assert self._sensitivities is not None
+        path, factors = self._sensitivities.advance(seen).double(), self._subset.factors
+        g = torch.stack([step.g for step in seen]).double()
         products = torch.einsum("n,sn,ksn->ks", factors, g, path)
-        sizes = (factors * g.square()).sum(-1) * (factors * path.square()).sum(-1)
-        if not products.isfinite().all():
-            self._sensitivities.forget()
-            return False
         self.hypergradient = products.sum(1).cpu()
         if self.config.rate:
-            cosines = torch.where(sizes > 0, products / sizes.sqrt(), 0.0).cpu()
-            self._set(self._rails.moved(self.symbolic.coordinates.detach(), self._pace.of(cosines), len(seen)))
-        return True
+            sizes = (factors * g.square()).sum(-1) * (factors * path.square()).sum(-1)
+            self.constants.move(torch.where(sizes > 0, products / sizes.sqrt(), 0.0).cpu())
+            self.write()
 
-    def _halve(self) -> None:
-        """Halve the learning rate."""
-        x = self.symbolic.coordinates.detach().clone()
-        x[self.names.index(LR)] -= math.log(2)
-        self._set(torch.maximum(x, self._rails.low))
-
-    def _set(self, x: Tensor) -> None:
-        with torch.no_grad():
-            self.symbolic.coordinates.copy_(x)
-        self._write()
-
-    def _write(self) -> None:
+    def write(self) -> None:
         """The constants as they are now, into the optimizer's groups."""
-        rule = self.symbolic.rule()
-        if any(name != LR for name in self.names):
-            text = Rule(rule.name, rule.program, self._lr, rule.provenance, rule.results).to_json()
+        if self.constants.others:
+            text = self.constants.rule().to_json()
             for group in self.groups:
                 group["rule"] = text
-                group["open_constants"] = [name for name in self.names if name != LR]
+                group["open_constants"] = list(self.constants.others)
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
@@ -212,10 +167,9 @@ class Part:
         """Tensors, numbers and text alone."""
         subset, carried = self._subset, self._sensitivities
         return {
-            "rule": self._text,
-            "trainable": list(self.names),
-            "coordinates": self.symbolic.coordinates.detach().clone(),
+            "constants": self.constants.state_dict(),
             "hypergradient": self.hypergradient.clone(),
+            "brake": vars(self._brake).copy(),
             "subset": None if subset is None else {"picked": list(subset.picked), "factors": subset.factors},
             "sensitivities": None if carried is None else carried.state_dict(),
             "seen": [vars(step).copy() for step in self._seen],
@@ -227,36 +181,34 @@ class Part:
         Raises:
             ValueError: says why; or KeyError, TypeError for what is no state at all.
         """
-        rule = Rule.from_json(saved["rule"])
-        if rule.name != self.symbolic.name or list(self.names) != list(saved["trainable"]):
+        constants = Constants(saved["constants"]["rule"], saved["constants"]["trainable"], self.config)
+        own = self.constants
+        if constants.symbolic.name != own.symbolic.name or constants.names != own.names:
             raise ValueError(
-                f"it tunes {saved['trainable']} of {rule.name!r}, not {list(self.names)} of {self.symbolic.name!r}"
+                f"it tunes {list(constants.names)} of {constants.symbolic.name!r}, "
+                f"not {list(own.names)} of {own.symbolic.name!r}"
             )
         if saved["subset"] is not None:
             picked = saved["subset"]["picked"]
-            fits = len(picked) == len(self.params)
-            if not fits or any(
-                len(own) and int(own.max()) >= p.numel() for own, p in zip(picked, self.params, strict=True)
-            ):
+            ends = [int(places.max()) + 1 if len(places) else 0 for places in picked]
+            sizes = [param.numel() for param in self.params]
+            if len(ends) != len(sizes) or any(end > size for end, size in zip(ends, sizes, strict=True)):
                 raise ValueError("its parameters are of other sizes")
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Resume."""
-        self._tune(saved["rule"], saved["trainable"])
+        """Resume, after the optimizer has."""
+        self.constants = Constants(saved["constants"]["rule"], saved["constants"]["trainable"], self.config)
+        self.constants.load_state_dict(saved["constants"])
         self.hypergradient = saved["hypergradient"].clone()
-        self._subset = self._sensitivities = None
+        vars(self._brake).update(saved["brake"])
+        here, self._subset, self._sensitivities = self.params[0].device, None, None
         if saved["subset"] is not None:
-            device = self.params[0].device
-            picked = [places.to(device) for places in saved["subset"]["picked"]]
-            self._subset = Subset(picked, saved["subset"]["factors"].to(device))
-            w = self._subset.of(self.params, self.dtype)
-            if self.symbolic.coordinatewise:
-                self._sensitivities = Sensitivities(self.symbolic, w, self.groups[0]["total_steps"], self.config.memory)
-            else:
-                self._sensitivities = Observed(w, self.config.memory)
+            picked = [places.to(here) for places in saved["subset"]["picked"]]
+            self._subset = Subset(picked, saved["subset"]["factors"].to(here))
+            self._sensitivities = self._fresh(self._subset)
             self._sensitivities.load_state_dict(saved["sensitivities"])
-        self._seen = [Seen(**step) for step in saved["seen"]]
-        self._set(saved["coordinates"])
+        self._seen = [Seen.on(here, step) for step in saved["seen"]]
+        self.write()
 
 
 def _check_plain(params: Sequence[Tensor]) -> None:

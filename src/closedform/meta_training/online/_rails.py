@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,11 @@ FURTHEST: dict[Role, tuple[float, float]] = {
 and decay beside it, about a tenth to ten times (so that 0.9 stays within 0.47 and 0.99, and 0.999 within 0.99 and
 0.9999); weights 0.2 to 2.9 times, and never another sign."""
 
-JUMP, USUAL, PAUSE = 4.0, 50.0, 5
-"""Of the brake: how much longer than usual a gradient must be, over how many steps that is, and steps between two."""
+JUMP, USUAL, PAUSE, BRAKE = 4.0, 50.0, 5, 2.0
+"""Of the brake: how much longer than usual a gradient must be, over how many steps that is, steps between two, and by
+what the learning rate is divided."""
+SLOWER = 0.05
+"""How fast constants other than the learning rate move, beside it."""
 
 
 class Rails:
@@ -45,14 +49,18 @@ class Rails:
     def moved(self, x: Tensor, by: Tensor, steps: int) -> Tensor:
         """The coordinates after a move over so many steps, [K]."""
         most = self.pace * steps
-        return torch.minimum(torch.maximum(x + by.clamp(-most, most), self.low), self.high)
+        return self.inside(x + by.clamp(-most, most))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """The nearest coordinates within bounds."""
+        return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
 class Brake:
-    """Halves the learning rate where gradients jump: there is no time to wait for a hypergradient then.
+    """Says when to halve the learning rate at once, because gradients jump: no hypergradient is quick enough then.
 
-    A jump is a gradient ``JUMP`` times as long as the running geometric mean of their lengths; so are those that have
-    become infinite. After a brake the next ``PAUSE`` steps cannot brake again.
+    A jump is a gradient ``JUMP`` times as long as the running geometric mean of their lengths. After a brake the next
+    ``PAUSE`` steps cannot brake again.
     """
 
     def __init__(self) -> None:
@@ -61,14 +69,12 @@ class Brake:
     def hit(self, length: float) -> bool:
         """Whether to brake, after a gradient of this length."""
         self.since += 1
-        size = math.log(length) if 0 < length < math.inf else math.inf if length else -math.inf
-        if size == -math.inf:
+        if not length:
             return False
+        size = math.log(length)
         jumps = self.weight > 0 and size > self.mean / self.weight + math.log(JUMP)
-        if math.isfinite(size):
-            self.mean, self.weight = (
-                kept * (1 - 1 / USUAL) + new for kept, new in ((self.mean, size), (self.weight, 1))
-            )
+        keep = 1 - 1 / USUAL
+        self.mean, self.weight = keep * self.mean + size, keep * self.weight + 1
         if not jumps or self.since <= PAUSE:
             return False
         self.since = 0
@@ -80,18 +86,30 @@ class Pace:
 
     What counts is how sure a direction is: each constant's cosines are divided by their own root mean square, running
     over ``spread`` steps. In large networks all cosines are small, and the sign of most of them may still be the same.
+
+    Args:
+        is_rate: Of each constant whether it is the learning rate; others move ``SLOWER``.
+        config: The tuner's options.
     """
 
-    def __init__(self, count: int, config: TunerConfig) -> None:
-        self.rate, self.keep = config.rate, 1 - 1 / config.spread
-        self.square = torch.zeros(count, dtype=torch.float64)
+    def __init__(self, is_rate: Sequence[bool], config: TunerConfig) -> None:
+        self.keep = 1 - 1 / config.spread
+        self.rates = config.rate * torch.tensor([1.0 if rate else SLOWER for rate in is_rate], dtype=torch.float64)
+        self.square = torch.zeros_like(self.rates)
         self.weight = 0.0
 
     def of(self, cosines: Tensor) -> Tensor:
         """The move that the cosines of gradient and sensitivity at some steps, [K, steps], ask for, [K]."""
-        steps = cosines.shape[1]
-        kept = self.keep**steps
+        kept = self.keep ** cosines.shape[1]
         self.square = kept * self.square + (1 - kept) * cosines.square().mean(1)
         self.weight = kept * self.weight + (1 - kept)
         size = (self.square / self.weight).sqrt()
-        return -self.rate * torch.where(size > 0, cosines.sum(1) / size, 0.0)
+        return -self.rates * torch.where(size > 0, cosines.sum(1) / size, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers alone."""
+        return {"square": self.square.clone(), "weight": self.weight}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Resume."""
+        self.square, self.weight = saved["square"].clone(), float(saved["weight"])

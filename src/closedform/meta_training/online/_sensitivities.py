@@ -41,6 +41,11 @@ class Seen:
     active: Tensor | None = None
     after: Tensor | None = None
 
+    @staticmethod
+    def on(device: torch.device, saved: dict[str, Any]) -> Seen:
+        """One from a checkpoint, on a device."""
+        return Seen(**{key: value if value is None else value.to(device) for key, value in saved.items()})
+
     def where_active(self, new: Tensor, old: Tensor) -> Tensor:
         """What is new of the coordinates that take the step, and what was of the others."""
         return new if self.active is None or not new.dim() else torch.where(self.active, new, old)
