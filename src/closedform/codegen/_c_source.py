@@ -2,8 +2,8 @@
 
 The source is plain C11 (GNU builtins, no OpenMP runtime): a loop over elements that compilers vectorise, called on
 chunks of tensors by however many threads the caller brings. Constants are baked in, but for those that the plan
-leaves open; they, ``t``, ``lr``, ``weight_decay`` and the sign of the gradient are arguments. Names of the program never
-reach the text.
+leaves open; they, ``t``, ``lr``, ``weight_decay`` and the sign of the gradient are arguments. Names of the program
+never reach the text.
 
 A step runs in passes. Reductions (``mean rms norm``) need a pass each that only reads; the last pass stores:
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import closedform as cf
+from closedform.errors import CheckpointError, ClosedFormError, DivergenceError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer
 from closedform.rules import Rule, library_names, load_rule
 
@@ -97,7 +100,7 @@ class Loop:
             loss = self.loss()
             loss.backward()
             self.tuner.step()
-        return float(self.loss())
+        return float(self.loss().detach())
 
 
 @pytest.mark.parametrize("options", [{}, {"coordinates": 50}, {"trainable": ["lr"]}, {"rule": "muon"}])

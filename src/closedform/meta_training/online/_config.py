@@ -18,19 +18,21 @@ class TunerConfig:
     Attributes:
         coordinates: About how many coordinates of the network sensitivities are carried for, for each rule.
         every: Steps after which the constants move.
-        rate: How far a coordinate moves a step where gradient and sensitivity are parallel; 0 only measures.
+        rate: How far the logarithm of the learning rate moves a step where the direction is sure; 0 only measures. Other
+            constants move a twentieth of it.
         memory: Steps after which a sensitivity is forgotten; None: never, the exact sum.
+        spread: Steps over which the usual size of a cosine is measured.
         limit: The largest factor by which a rate, or 1 - decay, may change within 100 steps.
         sampling: How coordinates are drawn: "slopes", in proportion to first gradients, or "stratified", alike.
         seed: Of the draw.
     """
 
     coordinates: int = 4096
-    every: int = 10
-    rate: float = 0.02
-    memory: float | None = 100.0
+    every: int = 5
+    rate: float = 0.1
+    memory: float | None = 300.0
     spread: float = 100.0
-    limit: float = 10.0
+    limit: float = 1000.0
     sampling: str = "slopes"
     seed: int = 0
 
@@ -42,5 +44,7 @@ class TunerConfig:
         check_seed("seed", self.seed)
         if self.memory is not None and not self.memory >= 1:
             raise OptionError(f"memory must be 1 step or more, or None, not {self.memory!r}")
+        if not 1 <= self.spread < math.inf:
+            raise OptionError(f"spread must be 1 step or more, not {self.spread!r}")
         if not 1 < self.limit < math.inf:
             raise OptionError(f"limit must be a factor above 1, not {self.limit!r}")

@@ -44,7 +44,8 @@ class Seen:
     @staticmethod
     def on(device: torch.device, saved: dict[str, Any]) -> Seen:
         """One from a checkpoint, on a device."""
-        return Seen(**{key: value if value is None else value.to(device) for key, value in saved.items()})
+        there: dict[str, Any] = {key: value if value is None else value.to(device) for key, value in saved.items()}
+        return Seen(**there)
 
     def where_active(self, new: Tensor, old: Tensor) -> Tensor:
         """What is new of the coordinates that take the step, and what was of the others."""
