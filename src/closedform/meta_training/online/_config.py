@@ -18,9 +18,10 @@ class TunerConfig:
     Attributes:
         coordinates: About how many coordinates of the network sensitivities are carried for, for each rule.
         every: Steps after which the constants move.
-        rate: How far the logarithm of the learning rate moves a step where the direction is sure; 0 only measures. Other
-            constants move a twentieth of it.
-        memory: Steps after which a sensitivity is forgotten; None: never, the exact sum.
+        rate: How far the logarithm of the learning rate moves a step where the direction is sure; 0 only measures.
+            Other constants move a fiftieth of it.
+        memory: Steps after which a sensitivity is forgotten; None: never. The shorter, the greedier: what is best for
+            the next steps is a smaller learning rate than what is best for the run (Wu et al. 2018).
         spread: Steps over which the usual size of a cosine is measured.
         limit: The largest factor by which a rate, or 1 - decay, may change within 100 steps.
         sampling: How coordinates are drawn: "slopes", in proportion to first gradients, or "stratified", alike.
@@ -30,7 +31,7 @@ class TunerConfig:
     coordinates: int = 4096
     every: int = 5
     rate: float = 0.1
-    memory: float | None = 300.0
+    memory: float | None = None
     spread: float = 100.0
     limit: float = 1000.0
     sampling: str = "slopes"

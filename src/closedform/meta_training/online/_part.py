@@ -43,6 +43,7 @@ class Part:
         self._sensitivities: Sensitivities | Observed | None = None
         self._seen: list[Seen] = []
         self._now: Seen | None = None
+        self._last: Tensor | None = None
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -68,15 +69,21 @@ class Part:
             self._begin(grads, generator)
         assert self._subset is not None
         now = self._look(grads)
-        length = float((self._subset.factors * now.g.double().square()).sum().sqrt())
+        length = self._sum(now.g.double().square()) ** 0.5
         if not math.isfinite(length):
             raise DivergenceError(
                 "a gradient is NaN or infinite: the loss has diverged, or a batch is damaged; the parameters are as "
                 "before this step. Load a checkpoint, and give MetaTuner a smaller limit or the optimizer a smaller lr"
             )
-        if LR in self.constants.names and self.config.rate and self._brake.hit(length):
+        uphill = self._last is not None and self._sum(now.g * (now.w - self._last)) > 0
+        if self._brake.hit(length, uphill) and LR in self.constants.names and self.config.rate:
             self.constants.brake(BRAKE)
-        self._now = now
+        self._now, self._last = now, now.w
+
+    def _sum(self, terms: Tensor) -> float:
+        """A sum over all coordinates, estimated from its terms at the subset."""
+        assert self._subset is not None
+        return float((self._subset.factors * terms).sum())
 
     def after(self) -> None:
         """The step was taken: carry on, and move the constants when it is time."""
@@ -170,6 +177,7 @@ class Part:
             "constants": self.constants.state_dict(),
             "hypergradient": self.hypergradient.clone(),
             "brake": vars(self._brake).copy(),
+            "last": self._last,
             "subset": None if subset is None else {"picked": list(subset.picked), "factors": subset.factors},
             "sensitivities": None if carried is None else carried.state_dict(),
             "seen": [vars(step).copy() for step in self._seen],
@@ -201,7 +209,9 @@ class Part:
         self.constants.load_state_dict(saved["constants"])
         self.hypergradient = saved["hypergradient"].clone()
         vars(self._brake).update(saved["brake"])
-        here, self._subset, self._sensitivities = self.params[0].device, None, None
+        here, last = self.params[0].device, saved["last"]
+        self._last = None if last is None else last.to(here)
+        self._subset = self._sensitivities = None
         if saved["subset"] is not None:
             picked = [places.to(here) for places in saved["subset"]["picked"]]
             self._subset = Subset(picked, saved["subset"]["factors"].to(here))

@@ -26,10 +26,10 @@ FURTHEST: dict[Role, tuple[float, float]] = {
 and decay beside it, about a tenth to ten times (so that 0.9 stays within 0.47 and 0.99, and 0.999 within 0.99 and
 0.9999); weights 0.2 to 2.9 times, and never another sign."""
 
-JUMP, USUAL, PAUSE, BRAKE = 4.0, 50.0, 5, 2.0
+JUMP, USUAL, PAUSE, BRAKE = 8.0, 10.0, 5, 2.0
 """Of the brake: how much longer than usual a gradient must be, over how many steps that is, steps between two, and by
 what the learning rate is divided."""
-SLOWER = 0.05
+SLOWER = 0.02
 """How fast constants other than the learning rate move, beside it."""
 
 
@@ -59,15 +59,16 @@ class Rails:
 class Brake:
     """Says when to halve the learning rate at once, because gradients jump: no hypergradient is quick enough then.
 
-    A jump is a gradient ``JUMP`` times as long as the running geometric mean of their lengths. After a brake the next
-    ``PAUSE`` steps cannot brake again.
+    A jump is a gradient ``JUMP`` times as long as the running geometric mean of their lengths, and uphill along the
+    last step: gradients grow where training gets going, too, but then the last step went downhill. After a brake the
+    next ``PAUSE`` steps cannot brake again.
     """
 
     def __init__(self) -> None:
         self.mean, self.weight, self.since = 0.0, 0.0, 0
 
-    def hit(self, length: float) -> bool:
-        """Whether to brake, after a gradient of this length."""
+    def hit(self, length: float, uphill: bool) -> bool:
+        """Whether to brake, after a gradient of this length that points uphill along the last step, or not."""
         self.since += 1
         if not length:
             return False
@@ -75,7 +76,7 @@ class Brake:
         jumps = self.weight > 0 and size > self.mean / self.weight + math.log(JUMP)
         keep = 1 - 1 / USUAL
         self.mean, self.weight = keep * self.mean + size, keep * self.weight + 1
-        if not jumps or self.since <= PAUSE:
+        if not (jumps and uphill) or self.since <= PAUSE:
             return False
         self.since = 0
         return True

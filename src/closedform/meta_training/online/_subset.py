@@ -1,10 +1,11 @@
 """A random subset of the coordinates of many tensors: drawn in place, read in place.
 
-Sampling is systematic: all coordinates lie on a line, each as long as its score, and a grid of equal steps with a
-random start picks those that it hits. Tensors are thus strata of their own, in proportion to their scores, and a
-coordinate of score s is picked n s/S times on average, where S is the sum of all: a sum over the picked, each with the
-factor S/(n s), is that over all coordinates on average (Madow 1949). No buffer of a tensor's size is made: large ones
-are walked through in pieces.
+All coordinates lie on a line, each as long as its score, which is cut into n equal cells; a random point in each cell
+picks the coordinate that it hits. Tensors are thus strata of their own, in proportion to their scores, and a coordinate
+of score s is picked n s/S times on average, where S is the sum of all: a sum over the picked, each with the factor
+S/(n s), is that over all coordinates on average (Horvitz & Thompson 1952). A grid of equal steps would do too, but for
+the rows and columns of matrices, with which it can be in step. No buffer of a tensor's size is made: large ones are
+walked through in pieces.
 
 Of the scores, ``"slopes"`` is importance sampling for sums of gradient times displacement: |g| of the first step, with
 a share of its mean over the tensor and over all, so that a coordinate whose slope grows later cannot weigh much too
@@ -59,35 +60,32 @@ def draw(grads: Sequence[Tensor | None], count: int, sampling: str, generator: t
         grads: The gradients of the first step, of whose tensors coordinates are drawn.
         count: How many.
         sampling: A name in ``SAMPLINGS``.
-        generator: On the CPU; one number is drawn.
+        generator: On the CPU; ``count`` numbers are drawn.
     """
-    start = float(torch.rand((), generator=generator, dtype=torch.float64))
     here = next(grad for grad in grads if grad is not None)
     if sum(0 if grad is None else grad.numel() for grad in grads) <= count:
         picked = [torch.arange(0 if grad is None else grad.numel(), device=here.device) for grad in grads]
         return Subset(picked, torch.ones(sum(map(len, picked)), dtype=torch.float64, device=here.device))
     scores = SAMPLINGS[sampling](grads)
     totals = [0.0 if grad is None else _total(grad, score) for grad, score in zip(grads, scores, strict=True)]
+    cells = torch.arange(count, dtype=torch.float64) + torch.rand(count, generator=generator, dtype=torch.float64)
     step = math.fsum(totals) / count
-    picked, found, before = [], [], -start * step
+    points, picked, found, before = (step * cells).to(here.device), [], [], 0.0
     for grad, score in zip(grads, scores, strict=True):
-        places, own, before = _pick(grad, score, step, before, here.device)
+        places, own, before = _pick(grad, score, points, before)
         picked.append(places)
         found.append(own)
     return Subset(picked, step / torch.cat(found))
 
 
-def _pick(
-    grad: Tensor | None, score: Score, step: float, before: float, device: torch.device
-) -> tuple[Tensor, Tensor, float]:
-    """Where the grid k * step hits a tensor whose line begins at ``before``; their scores; where it ends."""
-    places: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=device)]
-    found: list[Tensor] = [torch.empty(0, dtype=torch.float64, device=device)]
+def _pick(grad: Tensor | None, score: Score, points: Tensor, before: float) -> tuple[Tensor, Tensor, float]:
+    """Where points hit a tensor whose line begins at ``before``; their scores; where it ends."""
+    places, found = [points.new_empty(0, dtype=torch.int64)], [points.new_empty(0)]
     for first, piece in _pieces(grad):
         scored = score(piece).double()
         ends = before + scored.cumsum(0)
-        grid = step * torch.arange(math.ceil(before / step), math.ceil(float(ends[-1]) / step), device=device)
-        hit = torch.searchsorted(ends, grid.double(), right=True).clamp_(max=len(ends) - 1)
+        inside = points[(points >= before) & (points < ends[-1])]
+        hit = torch.searchsorted(ends, inside, right=True)
         places.append(first + hit)
         found.append(scored[hit])
         before = float(ends[-1])
