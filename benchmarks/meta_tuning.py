@@ -270,25 +270,33 @@ def markdown(results: dict[str, Any]) -> str:
 def memory_table(found: Any) -> Iterator[str]:
     yield "Peak memory of a training run, over the same without the tuner"
     rows = [
-        [row["model"], row["rule"], str(row["T"]), f"{row['plain'] / 1e6:,.0f}", f"{row['tuned'] / 1e6:,.0f}"]
-        + [f"{row['tuned'] / row['plain']:.3f}", f"<= {MEMORY_ASKED}"]
+        [row["model"], row["rule"], str(row["T"]), *ratio(row["plain"] / 1e6, row["tuned"] / 1e6, ",.0f", MEMORY_ASKED)]
         for row in found
     ]
     yield markdown_table(["model", "rule", "T", "plain, MB", "with the tuner, MB", "ratio", "asked"], rows)
     yield ""
-    yield "T: steps between two moves of the constants, of which the gradients at the subset are kept. Above 20 only the"
-    yield "first and last two have a backward pass, and the others reuse theirs. ResNets: 64 images of 28x28; GPT: 4"
+    yield "T: steps between two moves of the constants, of which the gradients at the subset are kept. Above 20 only"
+    yield "the first and last two have a backward pass, and the others reuse theirs. ResNets: 64 images of 28x28; GPT: 4"
     yield "windows of 64 characters."
+
+
+def ratio(plain: float, tuned: float, form: str, asked: float) -> list[str]:
+    """The cells of both, of their ratio and of what is asked."""
+    return [format(plain, form), format(tuned, form), f"{tuned / plain:.3f}", f"<= {asked}"]
 
 
 def time_table(found: Any) -> Iterator[str]:
     yield "Seconds a step, forward and backward pass included"
     rows = [
-        [row["model"], f"{row['parameters']:,}", f"{row['plain']:.3f}", f"{row['tuned']:.3f}"]
-        + [f"{row['tuned'] / row['plain']:.3f}", f"<= {TIME_ASKED}", f"{row['first']['tuned']:.2f}"]
+        [
+            row["model"],
+            f"{row['parameters']:,}",
+            *ratio(row["plain"], row["tuned"], ".3f", TIME_ASKED),
+            f"{row['first']['tuned']:.2f}",
+        ]
         for row in found
     ]
-    header = ["model", "parameters", "plain", "with the tuner", "ratio", "asked", "tuner.step(), the first time"]
+    header = ["model", "parameters", "plain", "with the tuner", "ratio", "asked", "first tuner.step()"]
     yield markdown_table(header, rows)
 
 
@@ -307,9 +315,13 @@ def variance_table(found: Any) -> Iterator[str]:
 def online_table(found: Any) -> Iterator[str]:
     yield "Final training loss: adam from its default rate 0.001, the best of a grid of rates, and the tuner from 0.001"
     rows = [
-        [row["task"], str(row["steps"]), f"{row['untuned']:.4g}", f"{row['tuned']:.4g}", f"{row['best lr']:g}"]
-        + [f"{row['online']:.4g}", f"{statistics.geometric_mean(row['last lr']):.2g}"]
-        + [f"{row['online'] / row['tuned']:.2f}", f"{row['online'] / row['untuned']:.2f}"]
+        [
+            row["task"],
+            str(row["steps"]),
+            *(f"{row[key]:.4g}" for key in ("untuned", "tuned", "best lr", "online")),
+            f"{statistics.geometric_mean(row['last lr']):.2g}",
+            *(f"{row['online'] / row[key]:.2f}" for key in ("tuned", "untuned")),
+        ]
         for row in found
     ]
     header = [

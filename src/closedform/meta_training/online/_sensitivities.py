@@ -8,7 +8,8 @@ and A = dw/dx and ds/dx follow it in forward mode. The gradients g are taken as 
 constants would have done to them by way of the loss's curvature is left out. The hypergradient of a step's loss is
 <g, A>: exact for losses whose gradient does not depend on w, and what backpropagation with detached inputs gives for
 all (`closedform.meta_training.ForwardAccumulation`). Forgetting, A <- (1 - 1/memory) A before each step, stands in for
-the contraction that curvature would bring.
+the contraction that curvature would bring; without it A by the learning rate is the whole way from the start, and the
+rate grows for as long as the loss still falls along it.
 """
 
 from __future__ import annotations
