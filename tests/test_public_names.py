@@ -43,6 +43,7 @@ TOP = {
         "share_rule",
         "suggest_lr",
         "LearningRateFinder",
+        "MetaTuner",
     ),
     *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),
     *("learned_optimizers", "meta_training", "optim", "pipeline", "report", "reproduce", "rules", "tasks"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from closedform.learned_optimizers import SymbolicOptimizer as SymbolicOptimizer
     from closedform.meta_training import EvolveConfig as EvolveConfig
     from closedform.meta_training import MetaTrainConfig as MetaTrainConfig
+    from closedform.meta_training import MetaTuner as MetaTuner
     from closedform.meta_training import TruncatedBPTT as TruncatedBPTT
     from closedform.meta_training import evolve as evolve
     from closedform.meta_training import meta_train as meta_train
@@ -48,6 +49,7 @@ _EXPORTS = {
     "HallOfFame": "distillation",
     "LearnedOptimizer": "learned_optimizers",
     "MetaTrainConfig": "meta_training",
+    "MetaTuner": "meta_training",
     "Rule": "rules",
     "RuleOptimizer": "optim",
     "SymbolicOptimizer": "learned_optimizers",

@@ -66,6 +66,8 @@ class Functions(Names):
     def fixed_input(self, name: str, tensor: str) -> str:
         if name in SHAPE_INPUTS:
             return f"c->shapes[{tensor} * {len(SHAPE_INPUTS)} + {list(SHAPE_INPUTS).index(name)}]"
+        if name in self.plan.open:
+            return f"c->constants[{self.plan.open.index(name)}]"
         return {"t": "c->t", "T": "c->total", "progress": "(c->t < c->total ? c->t / c->total : 1.0)"}[name]
 
     def scalar_type(self, ring: Ring) -> str:

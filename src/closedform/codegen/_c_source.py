@@ -1,8 +1,9 @@
 """Generated C: a plan as source text of one function that advances many parameter tensors by one step.
 
 The source is plain C11 (GNU builtins, no OpenMP runtime): a loop over elements that compilers vectorise, called on
-chunks of tensors by however many threads the caller brings. Constants are baked in; ``t``, ``lr``, ``weight_decay``
-and the sign of the gradient are arguments. Names of the program never reach the text.
+chunks of tensors by however many threads the caller brings. Constants are baked in, but for those that the plan
+leaves open; they, ``t``, ``lr``, ``weight_decay`` and the sign of the gradient are arguments. Names of the program
+never reach the text.
 
 A step runs in passes. Reductions (``mean rms norm``) need a pass each that only reads; the last pass stores:
 

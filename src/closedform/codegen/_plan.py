@@ -77,6 +77,7 @@ class Plan:
         rings: Memory.
         stores: Ring name -> node to store as its newest value.
         outputs: Output name -> node.
+        open: Constants that are inputs, in the order in which a caller hands them over.
     """
 
     nodes: tuple[Node, ...]
@@ -85,16 +86,22 @@ class Plan:
     rings: tuple[Ring, ...]
     stores: Mapping[str, int]
     outputs: Mapping[str, int]
+    open: tuple[str, ...] = ()
 
     def needed(self, roots: list[int], stop: Callable[[int], bool]) -> list[int]:
         """Nodes that the roots depend on, in order; not looking past nodes where ``stop`` is true."""
         return _needed(self.nodes, roots, stop)
 
 
-def lower(program: Program) -> Plan:
-    """Lower a program; unused states and named values are dropped, states that are always equal are kept once."""
+def lower(program: Program, open_constants: Sequence[str] = ()) -> Plan:
+    """Lower a program; unused states and named values are dropped, states that are always equal are kept once.
+
+    Args:
+        program: The program.
+        open_constants: Constants that are no numbers of the plan but inputs of it, handed over at every step.
+    """
     program = program.merged
-    builder = _Builder(program)
+    builder = _Builder(program, tuple(open_constants))
     old = {name: builder.old(name) for name in program.state}
     new = {name: builder.build(expr, old) for name, expr in program.state.items()}
     values = dict(new)
@@ -144,6 +151,7 @@ class _Builder:
     """Adds nodes, each only once, simplified as they come."""
 
     program: Program
+    open: tuple[str, ...] = ()
     nodes: list[Node] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
     index: dict[Node, int] = field(default_factory=dict)
@@ -159,6 +167,8 @@ class _Builder:
         if isinstance(expr, Symbol):
             if expr.name in values:
                 return values[expr.name]
+            if expr.name in self.open:
+                return self.add(Node("input", name=expr.name), Kind.UNIFORM)
             if expr.name in self.program.constants:
                 return self.number(self.program.constants[expr.name])
             return self.add(Node("input", name=expr.name), self.program.kinds[expr.name])
@@ -303,7 +313,7 @@ def _finished(first: _Builder, stores: Mapping[str, int], outputs: Mapping[str, 
     """The plan of what is needed, with shared divisors inverted once."""
     alive = _needed(first.nodes, [*stores.values(), *outputs.values()], lambda _: False)
     shared = _shared_divisors(first, alive)
-    second = _Builder(first.program)
+    second = _Builder(first.program, first.open)
     place: dict[int, int] = {}
     for old in alive:
         node = first.nodes[old]
@@ -323,4 +333,5 @@ def _finished(first: _Builder, stores: Mapping[str, int], outputs: Mapping[str, 
         second.rings,
         {name: place[node] for name, node in stores.items()},
         {name: place[node] for name, node in outputs.items()},
+        first.open,
     )

@@ -15,6 +15,7 @@ typedef struct {
     double *scalars;       /* [tensors][CF_SCALARS] work space */
     double *sums;          /* [chunks][CF_SUMS] work space */
     const double *shapes;  /* [tensors][4] numel, ndim, fan_in, fan_out, if the program reads one of them */
+    const double *constants; /* those that are not baked in */
     double t, total;       /* this step, and the number of all */
     double lr, weight_decay;
     double sign;           /* of the gradient: -1 maximises */

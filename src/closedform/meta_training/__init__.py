@@ -26,6 +26,7 @@ from closedform.meta_training.estimators import (
     Imitation,
     TruncatedBPTT,
 )
+from closedform.meta_training.online import MetaTuner, TunerConfig
 from closedform.unroll import AnyProblem, Carry, FlatParams, Problem, ProblemBatch, Step, begin, run, steps
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Imitation",
     "MetaTrainConfig",
     "MetaTrainResult",
+    "MetaTuner",
     "Objective",
     "OnRecord",
     "Problem",
@@ -54,6 +56,7 @@ __all__ = [
     "Reference",
     "Step",
     "TruncatedBPTT",
+    "TunerConfig",
     "begin",
     "evolve",
     "meta_train",

@@ -94,6 +94,7 @@ class Settings:
         maximize: Ascend instead of descend.
         noise: If given, bfloat16 states are rounded stochastically with it.
         total_steps: T; None if no rule asks for it.
+        open_constants: Names of constants that change from step to step: compiled code must not contain their values.
     """
 
     t: float | Tensor
@@ -102,6 +103,7 @@ class Settings:
     maximize: bool
     noise: Noise | None = None
     total_steps: int | None = None
+    open_constants: tuple[str, ...] = ()
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -69,6 +69,7 @@ class Compiled:
             maximize=settings.maximize,
             seed=0 if noise is None else noise.seed,  # type: ignore[arg-type]
             seen=seen,
+            constants=_opened(rule, settings.open_constants)[1] if settings.open_constants else (),
         )
         increment_version(params)  # as any operation in place does, so that autograd notices
 
@@ -78,7 +79,8 @@ class Compiled:
         on_cpu = param.device.type == "cpu"
         if on_cpu and isinstance(settings.t, Tensor):
             raise NativeUnavailable("on the CPU, capturable steps are not compiled")
-        kernel = _kernel(rule, param.dtype, _state_dtype(rule, memory, param), settings.noise is not None, on_cpu)
+        state, names = _state_dtype(rule, memory, param), settings.open_constants
+        kernel = _kernel(rule, param.dtype, state, settings.noise is not None, on_cpu, names)
         batch = self._batches.get(place)
         if batch is None or batch.kernel is not kernel:
             batch = self._batches[place] = Batch(kernel) if isinstance(kernel, Kernel) else FusedBatch(kernel)
@@ -89,23 +91,33 @@ def _strange(tensors: Sequence[Tensor]) -> str:
     return next(type(tensor).__name__ for tensor in tensors if type(tensor) not in PLAIN)
 
 
-def _kernel(rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool) -> Kernel | FusedKernel:
-    found = _compile(rule, param, state, stochastic, on_cpu)
+def _kernel(
+    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool, names: tuple[str, ...] = ()
+) -> Kernel | FusedKernel:
+    found = _compile(_opened(rule, names)[0] if names else rule, param, state, stochastic, on_cpu, names)
     if isinstance(found, NativeUnavailable):
         raise found
     return found
 
 
+@lru_cache(maxsize=64)
+def _opened(rule: str, names: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
+    """A rule as text that is the same whatever values these constants have, and the values."""
+    found = Rule.from_json(rule)
+    apart = {name: 0.5 + place / 4096 for place, name in enumerate(names)}  # equal ones would make states equal
+    return found.with_constants(**apart).to_json(), tuple(found.constants[name] for name in names)
+
+
 @lru_cache(maxsize=256)
 def _compile(
-    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool
+    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool, names: tuple[str, ...]
 ) -> Kernel | FusedKernel | NativeUnavailable:
     """A failure is kept too: a compiler that fails is not called again at every step."""
     program = Rule.from_json(rule).program
     try:
         if on_cpu:
-            return Kernel(program, param, state=state, stochastic=stochastic)
-        return FusedKernel(program, stochastic=stochastic)
+            return Kernel(program, param, state=state, stochastic=stochastic, open_constants=names)
+        return FusedKernel(program, stochastic=stochastic, open_constants=names)
     except NativeUnavailable as reason:
         return reason
 

@@ -38,12 +38,20 @@ class FusedKernel:
         program: With the one output ``update``.
         stochastic: Round bfloat16 states stochastically.
         backend: Of torch.compile.
+        open_constants: Constants that are handed over at every step instead of being part of the code.
     """
 
-    def __init__(self, program: Program, *, stochastic: bool = False, backend: str = "inductor") -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        stochastic: bool = False,
+        backend: str = "inductor",
+        open_constants: Sequence[str] = (),
+    ) -> None:
         if program.matrix_operators:
             raise NativeUnavailable("the rule looks at rows, columns or whole matrices")
-        self.plan = lower(program)
+        self.plan = lower(program, open_constants)
         self.stochastic = stochastic
         kinds = self.plan.kinds
         self.uniform = [i for i, kind in enumerate(kinds) if kind is Kind.UNIFORM and self.plan.nodes[i].number is None]
@@ -60,7 +68,9 @@ class FusedKernel:
         advance = types.MethodType(types.FunctionType(code, globals()), self)
         self.advance: Callable[..., None] = torch.compile(advance, backend=backend, dynamic=True, fullgraph=True)
 
-    def uniforms(self, memory: Memory, t: Tensor, total: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def uniforms(
+        self, memory: Memory, t: Tensor, total: int, constants: Sequence[float] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """All uniform values, float64 [k], and what to store in uniform rings."""
         values: dict[int, Tensor] = {}
 
@@ -70,6 +80,7 @@ class FusedKernel:
 
         rings = {ring.name: ring for ring in self.uniform_rings}
         inputs = {"t": t, **horizon_inputs(t, total)}
+        inputs |= {name: _scalar(value, t.device) for name, value in zip(self.plan.open, constants, strict=True)}
         for index in self.uniform:
             node = self.plan.nodes[index]
             if node.op == "input":
@@ -158,6 +169,7 @@ class FusedBatch:
         maximize: bool = False,
         seed: int | Tensor = 0,
         seen: Look | None = None,
+        constants: Sequence[float] = (),
     ) -> None:
         """As `closedform.optim._native.Batch.step`, for which alone ``seen`` is.
 
@@ -169,7 +181,7 @@ class FusedBatch:
         if kernel.failure is not None:
             raise kernel.failure
         now = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        u, scalars = kernel.uniforms(memories[0], now.double(), total_steps or 1)
+        u, scalars = kernel.uniforms(memories[0], now.double(), total_steps or 1, constants)
         rate = lr.to(device, torch.float64).reshape(()) if isinstance(lr, Tensor) else _scalar(lr, device)
         rates = torch.stack([rate, rate * weight_decay, _scalar(-1.0 if maximize else 1.0, device)])
         u, start = u.to(device), stream(seed, device)

@@ -20,6 +20,9 @@ LARGEST_STEP = 2**53
 RUN_OPTIONS = ("backend", "capturable")
 """Options that say how steps run here; they are no part of what was saved."""
 
+OPEN_CONSTANTS = "open_constants"
+"""Optional entry of a group: names of its rule's constants that are about to change often, a list."""
+
 
 def check_has_rule(group: Mapping[str, Any]) -> None:
     """Refuse a group without a rule.

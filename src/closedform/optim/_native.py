@@ -52,6 +52,7 @@ class _Call(ctypes.Structure):
         ("scalars", ctypes.c_void_p),
         ("sums", ctypes.c_void_p),
         ("shapes", ctypes.c_void_p),
+        ("constants", ctypes.c_void_p),
         ("t", ctypes.c_double),
         ("total", ctypes.c_double),
         ("lr", ctypes.c_double),
@@ -71,6 +72,7 @@ class Kernel:
         program: With the one output ``update``.
         param, grad, state: Types of parameters, gradients and elementwise states: float32, bfloat16 or float64.
         stochastic: Round bfloat16 states stochastically.
+        open_constants: Constants that are handed over at every step instead of being part of the code.
 
     Raises:
         NativeUnavailable: it cannot be compiled here; the text says why.
@@ -84,12 +86,13 @@ class Kernel:
         state: torch.dtype | None = None,
         *,
         stochastic: bool = False,
+        open_constants: Sequence[str] = (),
     ) -> None:
         self.param, self.grad, self.state = param, grad or param, state or param
         for dtype in (self.param, self.grad, self.state):
             if dtype not in DTYPES:
                 raise NativeUnavailable(f"compiled steps work on {', '.join(TYPES)}, not {str(dtype)[6:]}")
-        plan = lower(program)
+        plan = lower(program, open_constants)
         if len(plan.nodes) > LARGEST_PLAN:
             raise NativeUnavailable(f"the rule has {len(plan.nodes)} operations; at most {LARGEST_PLAN} are compiled")
         self.real = torch.float64 if self.param is torch.float64 else torch.float32
@@ -172,6 +175,7 @@ class Batch:
         maximize: bool = False,
         seed: int = 0,
         seen: Look | None = None,
+        constants: Sequence[float] = (),
     ) -> None:
         """Advance parameters and their memories by one step, in place.
 
@@ -188,6 +192,7 @@ class Batch:
             maximize: Turn the gradients round.
             seed: Of stochastic rounding; give another one every step.
             seen: What has just been read of these tensors (`look`, with the kernel's keys, sorted); None to read it.
+            constants: Values of the kernel's open constants, in their order.
 
         Raises:
             NativeUnavailable: a tensor is of another type, device or layout than the kernel's; nothing was changed.
@@ -209,6 +214,8 @@ class Batch:
         call.t, call.lr, call.weight_decay, call.seed = t, float(lr), weight_decay, seed
         call.sign, call.total = -1.0 if maximize else 1.0, 1.0 if total_steps is None else total_steps
         call.threads = threads_for(bound.elements)
+        self._open = (ctypes.c_double * len(constants))(*constants)
+        call.constants = ctypes.addressof(self._open)
         self._run(bound)
         if self.kernel.deep_rings:
             for memory in memories:

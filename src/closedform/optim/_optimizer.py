@@ -20,6 +20,7 @@ from closedform.errors import CheckpointError, ClosedFormError, OptionError
 from closedform.optim._backends import Cohort, Settings
 from closedform.optim._compiled import PLAIN, Compiled
 from closedform.optim._groups import (
+    OPEN_CONSTANTS,
     RUN_OPTIONS,
     check_group,
     check_has_rule,
@@ -247,6 +248,7 @@ class RuleOptimizer(Optimizer):
             group["maximize"],
             noise_of(work, t),
             self._horizon(work, t),
+            tuple(group.get(OPEN_CONSTANTS, ())),
         )
         cohort = Cohort(work.params, work.grads, work.states)
         unmoved = [param.clone() for param in work.params] if nothing_moves(group) else []

@@ -16,15 +16,15 @@ learning (Williams & Zipser 1989); the source of the forward mode for hyperparam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vmap
 
 from closedform._options import check_count
 from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, State
+from closedform.meta_training._forward_mode import carry_on, moving
 from closedform.meta_training._meta_parameters import count as count_parameters
 from closedform.meta_training._meta_parameters import directions, gradients, trainable
 from closedform.meta_training._objectives import Objective
@@ -83,7 +83,7 @@ class ForwardAccumulation(Estimator):
         rows = count_parameters(optimizer)
         memory["moved"] = carry.w.new_zeros(rows, *shape)
         memory |= {
-            f"state.{key}": value.new_zeros(rows, *value.shape) for key, value in _moving(state, carry.w.device).items()
+            f"state.{key}": value.new_zeros(rows, *value.shape) for key, value in moving(state, carry.w.device).items()
         }
         return replace(carry, memory=memory)
 
@@ -165,22 +165,9 @@ class _Tangents:
             The derivatives of the loss after each, [D, steps, ...]: one for each optimizee.
         """
         inputs, self.seen, state = self.seen, [], self.state
-        moving = _moving(state, inputs[0][0].device)
-
-        def replay(parameters: dict[str, Tensor], moving: State, moved: Tensor) -> tuple[Tensor, State, Tensor]:
-            products, new, moved = functional_call(self.replay, parameters, (inputs, {**state, **moving}, moved))
-            return products, {key: new[key] for key in moving}, moved
-
-        def derivative(*tangents: Any) -> tuple[Tensor, State, Tensor]:
-            start = torch.zeros_like(inputs[0][0])  # only its derivatives matter
-            return jvp(replay, (self.parameters, moving, start), tangents)[1]
-
-        before = {key: self.memory[f"state.{key}"] for key in moving}
-        products, tangents, self.memory["moved"] = vmap(derivative)(self.basis, before, self.memory["moved"])
+        before = {key: self.memory[f"state.{key}"] for key in moving(state)}
+        products, tangents, self.memory["moved"] = carry_on(
+            self.replay, inputs, state, self.parameters, self.basis, before, self.memory["moved"]
+        )
         self.memory |= {f"state.{key}": value for key, value in tangents.items()}
         return products if self.subset is None else self.subset.factor * products
-
-
-def _moving(state: State, device: torch.device) -> State:
-    """What of a state can have a derivative, lengths of tensors cannot; all where w is, so that it can be batched."""
-    return {key: value.to(device) for key, value in state.items() if value.is_floating_point()}
