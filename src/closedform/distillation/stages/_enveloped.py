@@ -33,14 +33,14 @@ from closedform.distillation.stages._dictionary import (
 from closedform.lang import Expr, Number, Symbol, apply, evaluate, names
 
 PROGRESS = "progress"
-STAGE = "enveloped"
-LOOK_ROWS, ROWS = 4000, 20_000
+_STAGE = "enveloped"
+_LOOK_ROWS, _ROWS = 4000, 20_000
 """Rows that envelopes are compared on, and that directions are chosen on."""
-SIZE, LARGEST = 3, 6
+_SIZE, _LARGEST = 3, 6
 """Terms of the directions that envelopes are compared by, and of the largest ones."""
-STEPS = 6
+_STEPS = 6
 """Of the fit of what is handed on, in which envelopes and decays move."""
-KEPT = 3
+_KEPT = 3
 """Envelopes that are handed on."""
 
 
@@ -95,17 +95,17 @@ def enveloped(data: Problem, config: DistillConfig) -> Iterator[Candidate]:
     terms = [term for term in terms if data.symmetries.keep(Candidate(term.expr, term.averages)) is not None]
     if not terms:
         return
-    few, many = (_Rows.of(data, terms, count, config.seed) for count in (LOOK_ROWS, ROWS))
+    few, many = (_Rows.of(data, terms, count, config.seed) for count in (_LOOK_ROWS, _ROWS))
     best = []
     for make, constants in FORMS.values():
-        tried = [(few.under(make(k), SIZE)[1], k) for k in constants]
+        tried = [(few.under(make(k), _SIZE)[1], k) for k in constants]
         left, k = min(tried)
         best.append((left, make(k)))
     best.sort(key=lambda one: one[0])
-    for _, envelope in best[:KEPT]:
-        for choice in many.under(envelope, LARGEST)[0][1:]:
-            direction = assemble(Choice(choice.terms, choice.weights, 0.0), terms, STAGE)
-            plain = refine(with_expr(direction, apply("mul", envelope, direction.expr)), data, STEPS, LOOK_ROWS)
+    for _, envelope in best[:_KEPT]:
+        for choice in many.under(envelope, _LARGEST)[0][1:]:
+            direction = assemble(Choice(choice.terms, choice.weights, 0.0), terms, _STAGE)
+            plain = refine(with_expr(direction, apply("mul", envelope, direction.expr)), data, _STEPS, _LOOK_ROWS)
             yield plain
             yield with_expr(direction, _saturating(envelope, direction.expr, data))
 
