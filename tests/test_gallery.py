@@ -74,7 +74,7 @@ def test_an_equation_stands_in_for_its_network() -> None:
 def test_what_is_learned_or_tuned_is_better_than_what_it_was() -> None:
     own = losses(printed("your-own-task-and-network"))
     assert own["tiny"] < 0.5 * own["untrained"]
-    tuned = losses(printed("meta-tune-a-rule"))
+    tuned = losses(printed("tune-a-rule-online"))
     assert max(tuned["meta-tuned"], tuned["evolved"]) < 0.1 * tuned["as it was"]
 
 

@@ -1,5 +1,6 @@
 """Rules: file format, errors, library."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -155,3 +156,15 @@ def test_a_rule_saves_and_loads_itself(tmp_path: Path) -> None:
     assert Rule.load(path) == load_rule(path) == rule
     with pytest.raises(RuleError, match="cannot read rule file"):
         Rule.load(tmp_path / "lion")
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_a_library_rule_says_where_its_default_rate_comes_from(name: str) -> None:
+    rule = load_rule(name)
+    told = str(rule.provenance["lr"])
+    if told.startswith("default of "):
+        package, _, label = told.removeprefix("default of ").rpartition(".")
+        optimizer = getattr(pytest.importorskip(package), label)
+        assert inspect.signature(optimizer).parameters["lr"].default == rule.lr
+    else:
+        assert "not measured" in told or "results" in rule.provenance

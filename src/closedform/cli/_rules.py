@@ -85,6 +85,8 @@ def _print_explanation(found: Explanation) -> None:
         out.print(f"  with {constants or 'no constants'}; lr = {found.lr:g}")
     if found.provenance.get("source"):
         out.print(f"  source: {found.provenance['source']}", markup=False, highlight=False)
+    if found.provenance.get("lr"):
+        out.print(f"  lr: {found.provenance['lr']}", markup=False, highlight=False)
     if found.certificates is not None:
         _print_certificates(found.certificates)
     _print_perception(found.perception)
