@@ -276,7 +276,7 @@ def memory_table(found: Any) -> Iterator[str]:
     yield markdown_table(["model", "rule", "T", "plain, MB", "with the tuner, MB", "ratio", "asked"], rows)
     yield ""
     yield "T: steps between two moves of the constants, of which the gradients at the subset are kept. Above 20 only"
-    yield "the first and last two have a backward pass; the others reuse theirs. ResNets: 64 images of 28x28; GPT: 4"
+    yield "the first and last two have a backward pass; others reuse theirs. ResNets: 64 images of 28x28; GPT: 4"
     yield "windows of 64 characters."
 
 

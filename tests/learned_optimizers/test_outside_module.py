@@ -69,8 +69,8 @@ class Odd(nn.Module):
     ("module", "said"),
     [
         (nn.Linear(3, 1), r"must map \[N, 2\]"),
-        (nn.Linear(2, 2), r"of \[5, 2\] it made \[5, 2\]"),
-        (Odd(), r"it made \[5\]"),
+        (nn.Linear(2, 2), r"of \[64, 2\] it made \[64, 2\]"),
+        (Odd(), r"it made \[64\]"),
         (nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)), "depends on other rows"),
         (nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.9)), "depends on other rows, or on chance"),
     ],

@@ -17,6 +17,9 @@ from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, 
 from closedform.learned_optimizers._inputs import Inputs
 from closedform.learned_optimizers._storage import load_weights
 
+_ROWS = 64
+"""Rows that a module is tried on."""
+
 
 class ModuleOptimizer(LearnedOptimizer):
     """A module over named features; see `from_module`."""
@@ -88,18 +91,20 @@ def from_module(
 
 @torch.no_grad()
 def _check(module: nn.Module, count: int) -> None:
-    x = torch.randn(5, count, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(_ROWS, count, generator=torch.Generator().manual_seed(0))
     try:
-        whole, part = module(x), module(x[:2])
+        whole, part = module(x), module(x[: _ROWS // 2])
     except (RuntimeError, TypeError, ValueError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise OptionError(
             f"the module must map [N, {count}], a row of features a parameter, to [N, 1]: {said}"
         ) from error
-    if not isinstance(whole, Tensor) or whole.shape != (5, 1):
+    if not isinstance(whole, Tensor) or whole.shape != (_ROWS, 1):
         given = list(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
-        raise OptionError(f"the module must give one number for each row, [N, 1]; of [5, {count}] it made {given}")
-    if not torch.allclose(whole[:2], part, rtol=1e-4, atol=1e-6):
+        raise OptionError(
+            f"the module must give one number for each row, [N, 1]; of [{_ROWS}, {count}] it made {given}"
+        )
+    if not torch.allclose(whole[: _ROWS // 2], part, rtol=1e-4, atol=1e-6):
         raise OptionError(
             "what the module gives for a row depends on other rows, or on chance: leave out BatchNorm, Dropout"
         )

@@ -110,7 +110,7 @@ def _opened(rule: str, names: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
 
 @lru_cache(maxsize=256)
 def _compile(
-    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool, names: tuple[str, ...]
+    rule: str, param: torch.dtype, state: torch.dtype, stochastic: bool, on_cpu: bool, names: tuple[str, ...] = ()
 ) -> Kernel | FusedKernel | NativeUnavailable:
     """A failure is kept too: a compiler that fails is not called again at every step."""
     program = Rule.from_json(rule).program

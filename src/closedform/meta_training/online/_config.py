@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from closedform._names import lookup
@@ -43,9 +42,9 @@ class TunerConfig:
         lookup("sampling", self.sampling, SAMPLINGS)
         check_number("rate", self.rate, 0)
         check_seed("seed", self.seed)
-        if self.memory is not None and not self.memory >= 1:
-            raise OptionError(f"memory must be 1 step or more, or None, not {self.memory!r}")
-        if not 1 <= self.spread < math.inf:
-            raise OptionError(f"spread must be 1 step or more, not {self.spread!r}")
-        if not 1 < self.limit < math.inf:
+        if self.memory is not None:
+            check_number("memory", self.memory, 1)
+        check_number("spread", self.spread, 1)
+        check_number("limit", self.limit, 1)
+        if self.limit == 1:
             raise OptionError(f"limit must be a factor above 1, not {self.limit!r}")
