@@ -94,7 +94,7 @@ def test_nothing_waits_for_the_device(
 ) -> None:
     monkeypatch.setattr(_compiled, "_compile", fused)
     monkeypatch.setattr(_compiled, "PLAIN", {FakeTensor})
-    fused(rule.to_json(), torch.float32, state_dtype or torch.float32, state_dtype is not None, False)
+    fused(rule.to_json(), torch.float32, state_dtype or torch.float32, state_dtype is not None, False, ())
     with FakeTensorMode():
         params = [torch.nn.Parameter(torch.randn(shape, device="cuda")) for shape in SHAPES]
         options = {"lr": torch.full((), 0.1, device="cuda"), "weight_decay": 0.1, "state_dtype": state_dtype}
