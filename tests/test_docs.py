@@ -172,3 +172,11 @@ def test_the_snippet_on_distilling_says_what_it_finds(capsys) -> None:
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(generated(path.read_text()))
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    named = {
+        path for page in DOCS.glob("*.md") for path in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text("utf-8"))
+    }
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
