@@ -169,13 +169,13 @@ def test_the_snippet_on_distilling_says_what_it_finds(capsys) -> None:
         assert capsys.readouterr().out.splitlines()[: len(told)] == told
 
 
-if __name__ == "__main__":
-    for path in PAGES:
-        path.write_text(generated(path.read_text()))
-
-
 def test_tests_that_pages_name_are_there() -> None:
     pages = (page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))
     named = {path for page in pages for path in re.findall(r"`(tests/[\w/]+\.py)`", page)}
     assert len(named) > 20
     assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(generated(path.read_text()))
