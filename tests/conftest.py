@@ -8,9 +8,16 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from closedform.distillation.engines import BACKENDS
+from closedform.features import FEATURES
+from closedform.learned_optimizers import LEARNED_OPTIMIZERS, PRETRAINED
+from closedform.tasks import TASKS
 
 torch.set_num_threads(1)
 
@@ -24,6 +31,20 @@ settings.load_profile("closedform")
 def generator() -> torch.Generator:
     """A seeded generator: what a test draws from it is the same in every run and in any order of tests."""
     return torch.Generator().manual_seed(0)
+
+
+REGISTRIES = (FEATURES, LEARNED_OPTIMIZERS, PRETRAINED, TASKS, BACKENDS)
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before() -> Iterator[None]:
+    """Take back what a test adds to a registry of the package: in another order the next test would see it."""
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, entries in zip(REGISTRIES, before, strict=True):
+        if list(registry) != list(entries):
+            registry.clear()
+            registry.update(entries)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
