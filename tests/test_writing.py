@@ -140,7 +140,8 @@ OPENED = {
     "_tensors.py": "safetensors, into the writer's temporary file",
     "_metrics.py": "appends",
     "_build.py": "appends to the writer's temporary file",
-    "_pysr.py": "a temporary folder, for another process",
+    "_outside.py": "a temporary folder, for another process",
+    "_eggp_worker.py": "the same folder, from the other side",
     "_svg.py": "into memory",
 }
 

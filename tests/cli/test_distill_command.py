@@ -113,7 +113,7 @@ def test_an_interrupt_writes_the_best_so_far(
 def test_bad_input_is_one_line(recording: Path, table: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     assert "did you mean 'tanh'" in error_of(recording, "--operators", "add,tanhh", *out)
-    assert "known: operon, pysr, sparse" in error_of(recording, "--backend", "gplearn", *out)
+    assert "known: eggp, operon, pysr, sparse" in error_of(recording, "--backend", "gplearn", *out)
     assert "restarts" in error_of(recording, "--restarts", "0", *out)
     assert "leave out --task" in error_of(table, "--task", "quadratic", *out)
     assert "for tables" in error_of(recording, "--target", "y", *out)

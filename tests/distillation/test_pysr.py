@@ -19,7 +19,8 @@ import torch
 
 from closedform.distillation import BACKENDS, PAPER_OPERATORS, DistillConfig, distill
 from closedform.distillation._distill import BACKENDS as TABLE
-from closedform.distillation.engines._pysr import PySRBackend, read_equation
+from closedform.distillation.engines._outside import read_equation
+from closedform.distillation.engines._pysr import JULIA_SPELLINGS, PySRBackend
 from closedform.errors import DistillationError, OptionError
 from closedform.lang import Symbol, evaluate, parse, to_text
 from closedform.trajectories import Trajectories
@@ -105,8 +106,8 @@ write("1,0.9,x0", '3,0.25,"spow(x0, 2.0)"', "5,0.01,(x0 * 2.0) ^ 2.0", "7,NaN,x1
 
 
 def test_a_search_past_its_time_is_ended_with_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("closedform.distillation.engines._pysr.GRACE", 0.5)
-    monkeypatch.setattr("closedform.distillation.engines._pysr.POLL", 0.1)
+    monkeypatch.setattr("closedform.distillation.engines._outside.GRACE", 0.5)
+    monkeypatch.setattr("closedform.distillation.engines._outside.POLL", 0.1)
     noted = tmp_path / "process"
     body = f"import os\nPath({str(noted)!r}).write_text(str(os.getpid()))\nwrite('1,0.5,x1')\ntime.sleep(3600)"
     found = list(stand_in(tmp_path, body).search(columns(), columns()["m_1"], CONFIG, time.monotonic() + 1))
@@ -146,7 +147,7 @@ def test_failures_are_one_line(tmp_path: Path, body: str, message: str) -> None:
     ],
 )
 def test_equations_are_read_by_our_own_parser(text: str, meaning: str | None) -> None:
-    found = read_equation(text, {"x0": Symbol("a"), "x1": Symbol("b")})
+    found = read_equation(text, {"x0": Symbol("a"), "x1": Symbol("b")}, JULIA_SPELLINGS)
     if meaning is None:
         assert found is None
     else:
