@@ -44,6 +44,8 @@ TOP = {
         "suggest_lr",
         "LearningRateFinder",
         "MetaTuner",
+        "RaceConfig",
+        "race",
     ),
     *("analysis", "codegen", "distillation", "errors", "evaluation", "export", "features", "lang"),
     *("learned_optimizers", "meta_training", "optim", "pipeline", "report", "reproduce", "rules", "tasks"),
@@ -72,6 +74,9 @@ NEEDED = {
         "MetaTrainConfig",
         "evolve",
         "EvolveConfig",
+        "race",
+        "RaceConfig",
+        "read_race",
     },
     "trajectories": {"Trajectories", "record"},
     "distillation": {

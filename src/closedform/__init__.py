@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from closedform.meta_training import EvolveConfig as EvolveConfig
     from closedform.meta_training import MetaTrainConfig as MetaTrainConfig
     from closedform.meta_training import MetaTuner as MetaTuner
+    from closedform.meta_training import RaceConfig as RaceConfig
     from closedform.meta_training import TruncatedBPTT as TruncatedBPTT
     from closedform.meta_training import evolve as evolve
     from closedform.meta_training import meta_train as meta_train
     from closedform.meta_training import meta_tune as meta_tune
+    from closedform.meta_training import race as race
     from closedform.optim import RuleOptimizer as RuleOptimizer
     from closedform.optim import parameter_groups as parameter_groups
     from closedform.report import share_rule as share_rule
@@ -50,6 +52,7 @@ _EXPORTS = {
     "LearnedOptimizer": "learned_optimizers",
     "MetaTrainConfig": "meta_training",
     "MetaTuner": "meta_training",
+    "RaceConfig": "meta_training",
     "Rule": "rules",
     "RuleOptimizer": "optim",
     "SymbolicOptimizer": "learned_optimizers",
@@ -67,6 +70,7 @@ _EXPORTS = {
     "meta_train": "meta_training",
     "meta_tune": "meta_training",
     "parameter_groups": "optim",
+    "race": "meta_training",
     "record": "trajectories",
     "save_rule": "rules",
     "share_rule": "report",

@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("_distill", "Distil a recording into rules, or a table of data into equations."),
     "tune": ("_train", "Meta-tune a rule's constants on tasks."),
     "evolve": ("_evolve", "Tune a rule's constants by CMA-ES, by where whole episodes end, on tasks of many kinds."),
+    "race": (
+        "_race",
+        "Tune a rule's constants on one task by whole training runs, on processes or a cluster.",
+    ),
     "evaluate": ("_evaluate", "Compare optimizers on tasks over seeds, with baselines of tuned learning rates."),
     "reproduce": ("_reproduce", "Print one of the paper's tables beside ours."),
     "explain": (

@@ -45,8 +45,8 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total, text=shortened(text))
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Add a record of training to the curve: the meta-loss, or evolution's score."""
-        value = record.get("meta_loss", record.get("score"))
+        """Add a record of training to the curve: the meta-loss, evolution's score, or a race's loss."""
+        value = record.get("meta_loss", record.get("score", record.get("loss")))
         self._course.append(float("nan") if value is None else float(value))
         self._progress.update(self._task, curve=sparkline(self._course, CURVE))
 

@@ -27,6 +27,7 @@ from closedform.meta_training.estimators import (
     TruncatedBPTT,
 )
 from closedform.meta_training.online import MetaTuner, TunerConfig
+from closedform.meta_training.racing import Candidate, RaceConfig, race, read_race
 from closedform.unroll import AnyProblem, Carry, FlatParams, Problem, ProblemBatch, Step, begin, run, steps
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "TUNING_UNROLL",
     "AntitheticES",
     "AnyProblem",
+    "Candidate",
     "Carry",
     "Estimate",
     "Estimator",
@@ -53,6 +55,7 @@ __all__ = [
     "Problem",
     "ProblemBatch",
     "Progress",
+    "RaceConfig",
     "Reference",
     "Step",
     "TruncatedBPTT",
@@ -61,8 +64,10 @@ __all__ = [
     "evolve",
     "meta_train",
     "meta_tune",
+    "race",
     "read_evolution",
     "read_metrics",
+    "read_race",
     "reference",
     "run",
     "steps",

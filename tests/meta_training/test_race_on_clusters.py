@@ -1,0 +1,72 @@
+"""Races on clusters of two workers, begun here: the same as on processes, and a worker that dies costs its candidate."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_race import QUICK, SGD, dying, quadratic
+
+from closedform.meta_training import race, read_race
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
+
+
+def free_port() -> int:
+    """One outside of the range that Ray gives to its own workers."""
+    for port in range(23000, 24000):
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[str]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address.replace("tcp", "dask")
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[str]:
+    if importlib.util.find_spec("ray") is None:  # imported, it would read its settings before they are made
+        pytest.skip("ray is not installed")
+    command = Path(sys.executable).with_name("ray")
+    port = free_port()
+    options = ["--head", "--num-cpus=2", "--port=0", f"--ray-client-server-port={port}", "--include-dashboard=false"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "a-token-for-the-tests-of-closedform")
+        subprocess.run(
+            [command, "start", *options, "--disable-usage-stats"], check=True, capture_output=True, timeout=120
+        )
+        yield f"ray://127.0.0.1:{port}"
+        subprocess.run([command, "stop", "--force"], check=False, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("cluster", ["dask", "ray"])
+def test_it_is_the_race_on_processes(cluster: str, request: pytest.FixtureRequest) -> None:
+    workers = request.getfixturevalue(cluster)
+    assert race(SGD, quadratic(), config=replace(QUICK, workers=workers)) == race(SGD, quadratic(), config=QUICK)
+
+
+@pytest.mark.parametrize(("cluster", "lost"), [("dask", 0), ("ray", 1)])
+def test_a_worker_dies(cluster: str, lost: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Dask hands the job of a dead worker to another; on Ray it is lost, and nothing else."""
+    workers = request.getfixturevalue(cluster)
+    with dying(tmp_path / "died") as task:
+        race(SGD, task, config=replace(QUICK, workers=workers), out=tmp_path / "run")
+    ended = read_race(tmp_path / "run" / "candidates.jsonl")
+    assert (tmp_path / "died").exists()
+    assert [one.state for one in ended].count("lost") == lost
+    assert len(ended) == 2 * (6 + 2) + 3 * 2
