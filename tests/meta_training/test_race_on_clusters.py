@@ -1,4 +1,4 @@
-"""Races on clusters of two workers, begun here: the same as on processes, and a worker that dies costs its candidate."""
+"""Races on clusters of two workers, begun here: the same as on processes; a worker that dies costs its candidate."""
 
 from __future__ import annotations
 
