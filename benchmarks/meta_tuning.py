@@ -1,11 +1,12 @@
-"""The online tuner: what it costs in memory and time, how noisy it is, and how far it gets from a library's defaults.
+"""Tuning rules online, and by races: what they cost, how noisy they are, how far they get, what workers bring.
 
-    python benchmarks/meta_tuning.py [--only memory time variance online] [--data-dir DIR] [--quick] [--out DIR]
+    python benchmarks/meta_tuning.py [--only memory time variance online race] [--data-dir DIR] [--quick] [--out DIR]
 
 Memory: the peak of a training run in a fresh process, less what the process held before it built anything (Linux), with
 `MetaTuner` over without. Time: blocks of steps with and without it in turn, in one process. Variance: the
 hypergradients of windows of a recorded run, from subsets, against those from all coordinates. Online: six tasks, three
 seeds, from the rule's default learning rate, against the same without the tuner and against a grid of learning rates.
+Race: candidates a minute of `closedform.race` on one worker and on two, in turn, and what a killed worker costs.
 All of it takes a quarter of an hour on two cores. Writes meta_tuning.json and meta_tuning.md; parts left out keep their
 last results.
 """
@@ -13,6 +14,7 @@ last results.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -21,11 +23,13 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from optimizer_step import machine
 from torch import Tensor, nn
@@ -58,7 +62,7 @@ SIX = ("mlp-mnist", "conv-mnist", "autoencoder-mnist", "logistic-mnist", "mlp-mn
 SMALL: dict[str, dict[str, Any]] = {"transformer-python": {"width": 32, "batch_size": 8, "window": 32}}
 SEEDS = (11, 12, 13)
 GRID = tuple(1e-3 * 2**power for power in range(-1, 7))
-PARTS = ("memory", "time", "variance", "online")
+PARTS = ("memory", "time", "variance", "online", "race")
 MEMORY_ASKED, TIME_ASKED = 1.05, 1.15
 
 
@@ -257,8 +261,14 @@ def online(quick: bool) -> Any:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = ["# Tuning a rule online", "", f"`cf.MetaTuner(optimizer)` with its defaults: {TunerConfig()}", ""]
-    writers = {"memory": memory_table, "time": time_table, "variance": variance_table, "online": online_table}
+    lines = [
+        "# Tuning a rule online, and by races",
+        "",
+        f"`cf.MetaTuner(optimizer)` with its defaults: {TunerConfig()}",
+        "",
+    ]
+    writers = {"memory": memory_table, "time": time_table, "variance": variance_table}
+    writers |= {"online": online_table, "race": race_table}
     for part, writer in writers.items():
         if part in results:
             about = ", ".join(f"{key} {value}" for key, value in results[part]["machine"].items())
@@ -344,6 +354,66 @@ def online_table(found: Any) -> Iterator[str]:
     yield f"Over the untuned rule at worst: {worst:.2f} (asked: <= 1.1)."
 
 
+def races(quick: bool) -> list[dict[str, Any]]:
+    """Candidates a minute on each kind of workers; then one race of which a worker is killed."""
+    kinds: list[int | str] = [1, 2, *(["ray"] if importlib.util.find_spec("ray") else [])]
+    found = [one_race(workers, quick) for _ in range(1 if quick else 3) for workers in kinds]
+    return [*found, {"killed": True, **one_race(2, quick, kill=True)}]
+
+
+def one_race(workers: int | str, quick: bool, *, kill: bool = False) -> dict[str, Any]:
+    """A race, from the call to the result: workers are begun in it, and end with it."""
+    task = tasks.get("mlp-mnist")
+    config = cf.RaceConfig(generations=1 if quick else 2, steps=200 if quick else 900, workers=workers)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        killed = False
+
+        def told(done: int, total: int, text: str) -> None:
+            nonlocal killed
+            if kill and not killed and done >= total // 2:
+                children = psutil.Process().children(recursive=True)
+                busiest = max(children, key=lambda child: sum(child.cpu_times()[:2]))
+                busiest.kill()
+                killed = True
+
+        rule = cf.race(cf.load_rule("adam"), task, trainable=["lr"], config=config, out=folder, progress=told)
+        seconds = time.perf_counter() - start
+        ended = cf.meta_training.read_race(Path(folder) / "candidates.jsonl")
+    lost = sum(one.state == "lost" for one in ended)
+    return {"workers": workers, "seconds": seconds, "candidates": len(ended), "lost": lost, "lr": rule.lr}
+
+
+def race_table(found: Any) -> Iterator[str]:
+    yield "Candidates a minute of a race on mlp-mnist, by workers"
+    rates: dict[str, list[float]] = {}
+    for row in found:
+        if "killed" not in row:
+            rates.setdefault(str(row["workers"]), []).append(60 * row["candidates"] / row["seconds"])
+    alone = statistics.median(rates["1"])
+    rows = [
+        [
+            name,
+            f"{statistics.median(each):.1f}",
+            f"{statistics.median(each) / alone:.2f}",
+            "" if name == "1" else ">= 1.8",
+        ]
+        for name, each in rates.items()
+    ]
+    yield markdown_table(["workers", "candidates a minute", "over one worker", "asked"], rows)
+    yield ""
+    yield f"Medians of {len(rates['1'])} races of {found[0]['candidates']} runs, starting workers included; ray: a"
+    yield "cluster of one machine, begun for the race. Learning rates found: " + same(
+        [row["lr"] for row in found if "killed" not in row]
+    )
+    (killed,) = (row for row in found if "killed" in row)
+    yield f"One of two workers killed in mid-race: {killed['lost']} of {killed['candidates']} candidates lost."
+
+
+def same(values: Sequence[float]) -> str:
+    return f"the same {len(values)} times." if len(set(values)) == 1 else ", ".join(f"{value:.6g}" for value in values)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure; default: all")
@@ -364,6 +434,7 @@ def main() -> None:
         "time": times,
         "variance": variance,
         "online": online,
+        "race": races,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     kept = options.out / "meta_tuning.json"

@@ -82,13 +82,13 @@ def check_versions(expected: Mapping[str, str]) -> None:
 
 def _parse(spec: int | str) -> tuple[str, str]:
     text = str(spec)
-    if text.isdecimal() and 1 <= int(text) <= 1024:
+    if isinstance(spec, int) and not isinstance(spec, bool) and 1 <= spec <= 1024:
         return "here", text
     kind, _, address = text.partition("://")
     if isinstance(spec, str) and (text == "ray" or (address and kind in ("ray", "dask"))):
         return kind, address
     raise OptionError(
-        f"workers must be a number of processes from 1 to 1024, ray, ray://HOST:PORT or dask://HOST:PORT, not {text!r}"
+        f"workers must be a number of processes from 1 to 1024, ray, ray://HOST:PORT or dask://HOST:PORT, not {spec!r}"
     )
 
 
@@ -210,11 +210,12 @@ def _ray(address: str, work: Work, shared: Any) -> Iterator[Workers]:
     ray = _imported("ray", "ray")
     try:
         ray.init(f"ray://{address}" if address else None, log_to_driver=False, logging_level="error")
+        workers = _Ray(ray, work, shared, gpus=int(_on_gpu(shared)))
     except Exception as error:
         hint = "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" if address else ""
         raise _unreachable("Ray", address, error, hint) from error
     try:
-        yield _Ray(ray, work, shared, gpus=int(_on_gpu(shared)))
+        yield workers
     finally:
         ray.shutdown()
 
