@@ -364,7 +364,7 @@ def races(quick: bool) -> list[dict[str, Any]]:
 def one_race(workers: int | str, quick: bool, *, kill: bool = False) -> dict[str, Any]:
     """A race, from the call to the result: workers are begun in it, and end with it."""
     task = tasks.get("mlp-mnist")
-    config = cf.RaceConfig(generations=1 if quick else 2, steps=200 if quick else 900, workers=workers)
+    config = cf.RaceConfig(generations=1 if quick else 2, steps=200 if quick else 9000, workers=workers)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         killed = False

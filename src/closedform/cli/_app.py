@@ -16,7 +16,7 @@ from rich.console import Console
 
 from closedform._files import finite
 from closedform._version import __version__
-from closedform.errors import ClosedFormError
+from closedform.errors import ClosedFormError, OptionError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("_run", "Meta-train, record, distil, tune, choose, compare, report: everything, end to end."),
@@ -73,6 +73,12 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data f
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and metrics.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+
+
+def check_suffix(path: Path, suffix: str, what: str) -> None:
+    """Refuse a file's name that says another kind of file than is written."""
+    if path.suffix not in ("", suffix):
+        raise OptionError(f"{what} is written as {suffix}, and {path} ends with {path.suffix}: name it so")
 
 
 class _Group(typer.core.TyperGroup):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 from closedform import tasks
 from closedform.cli._app import STDOUT, DataDir, JsonFlag, Out, Resume, Seed, app, show
 from closedform.cli._progress import bar
+from closedform.errors import OptionError
 from closedform.evaluation import BASELINES, DEFAULT_BASELINES, SCHEDULES, EvaluationOptions, evaluate
 
 
@@ -41,7 +44,7 @@ def evaluate_optimizers(
     )
     with bar("comparing") as progress:
         found = evaluate(
-            dict(_named(text) for text in optimizers or ()),
+            _named(optimizers or ()),
             chosen,
             steps=steps,
             seeds=seeds,
@@ -60,6 +63,19 @@ def _listed(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, _, path = text.rpartition("=")
-    return (name, path) if name else (Path(path).stem if "/" in path or "." in path else path, path)
+def _named(given: Sequence[str]) -> dict[str, str]:
+    """Name -> what it is the name of. Files are called by their stems, with their folders where these are the same."""
+    pairs = [(name or _stem(path), path) for name, _, path in (text.rpartition("=") for text in given)]
+    counts = Counter(name for name, _ in pairs)
+    named: dict[str, str] = {}
+    for name, path in pairs:
+        unique = name if counts[name] == 1 or name == path else f"{Path(path).resolve().parent.name}/{name}"
+        if unique in named:
+            raise OptionError(f"two optimizers are called {unique}; name them: one={named[unique]} other={path}")
+        named[unique] = path
+    return named
+
+
+def _stem(path: str) -> str:
+    is_file = "/" in path or ("." in path and ":" not in path)  # and not module:Class
+    return Path(path).stem if is_file else path

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from closedform import tasks
-from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Seed, TaskName, app, show
+from closedform.cli._app import STDERR, STDOUT, DataDir, JsonFlag, Seed, TaskName, app, check_suffix, show
 from closedform.cli._given import optimizer_options
 from closedform.cli._progress import bar
 from closedform.errors import OptionError
@@ -45,6 +45,7 @@ def record_trajectories(
     json: JsonFlag = False,
 ) -> None:
     """Record an optimizer at work: its features and its updates."""
+    check_suffix(out, ".safetensors", "a recording")
     wanted = tuple(features.split(",")) if features else None
     if whole and len(task) > 1:
         raise OptionError("--whole follows every parameter of one task: name a single --task")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from closedform.cli._app import STDOUT, JsonFlag, app, show
+from closedform.cli._app import STDOUT, JsonFlag, app, check_suffix, show
 from closedform.pipeline import write_runs_report
 
 
@@ -22,5 +22,7 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Write a page on a run so far, or on several, side by side: learning curves, equations, comparison."""
+    if out is not None:
+        check_suffix(out, ".html", "a page")
     path = write_runs_report(runs, out or (runs[0] / "report.html" if len(runs) == 1 else Path("runs/report.html")))
     show({"report": str(path)}, json, lambda: STDOUT.print(f"report: {path}", highlight=False))

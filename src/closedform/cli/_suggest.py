@@ -9,7 +9,7 @@ import typer
 
 from closedform import tasks
 from closedform._files import write_text
-from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, app, show
+from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, app, check_suffix, show
 from closedform.cli._given import optimizer_options
 from closedform.cli._progress import bar
 from closedform.cli._sparkline import sparkline
@@ -37,6 +37,7 @@ def suggest(
     json: JsonFlag = False,
 ) -> None:
     """Suggest a learning rate by a range test, with a picture."""
+    check_suffix(out, ".svg", "the picture")
     loaded = load_optimizer(optimizer, optimizer_options(opt or []))
     if isinstance(loaded, LearnedOptimizer) and not isinstance(loaded, BlackBox):
         raise OptionError(f"{optimizer} is a network, which has no learning rate: name a rule or a torch optimizer")
@@ -57,6 +58,7 @@ def suggest(
         "steepest": found.steepest,
         "least_loss_at": found.lrs[found.least],
         "diverged": found.diverged,
+        "open_ended": found.open_ended,
         "picture": str(out),
     }
     show(result, json, lambda: _print(found, out))
@@ -69,4 +71,9 @@ def _print(found: RangeTest, out: Path) -> None:
         f"{sparkline(found.smooth, 48)}  lr {found.lrs[0]:.3g} .. {found.lrs[-1]:.3g}",
         f"picture: {out}",
     ]
+    if found.open_ended:
+        lines.insert(
+            2, "the loss still falls at the range's end: try a larger --high; a rule that hardly minds its rate,"
+        )
+        lines.insert(3, "such as cf1, is best left at its own")
     STDOUT.print("\n".join(lines), markup=False, highlight=False)

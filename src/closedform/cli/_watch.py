@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from closedform import tasks
 from closedform.analysis import Watch, watch
-from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, app, show
+from closedform.cli._app import STDOUT, DataDir, JsonFlag, Seed, app, check_suffix, show
 from closedform.cli._progress import bar
 from closedform.report import write_watch
 from closedform.rules import load_rule
@@ -28,6 +28,7 @@ def watch_rule(
     json: JsonFlag = False,
 ) -> None:
     """See a rule at work: what each term of its equation contributes to the update."""
+    check_suffix(out, ".html", "a page")
     chosen, loaded = tasks.get(task, data_dir=data_dir), load_rule(rule)
     with bar("watching") as progress:
         seen = watch(loaded, chosen, steps=steps, seed=seed, progress=progress)

@@ -43,7 +43,7 @@ from closedform.distillation.problem import (
     subset,
 )
 from closedform.distillation.stages import FITTED, STAGES, bound_of, gated, units
-from closedform.errors import RuleError
+from closedform.errors import OptionError, RuleError
 from closedform.lang import Expr, Parity, Program, Symbol, names, rename, to_text, transform
 from closedform.rules import Rule
 from closedform.trajectories import Trajectories
@@ -118,6 +118,11 @@ def distill(
         OptionError: an option makes no sense.
         UnknownNameError: no such back end.
     """
+    if not isinstance(trajectories, Trajectories):
+        raise OptionError(
+            f"distill takes a recording, not {type(trajectories).__name__}: make one by record(...), or read one by "
+            "Trajectories.load(path)"
+        )
     config = with_options(config or DistillConfig(), options, "option of distill")
     optimizer = _optimizer(trajectories)
     composer = _Composer(

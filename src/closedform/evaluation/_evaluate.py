@@ -133,6 +133,8 @@ def evaluate(
         'SGD'
     """
     begin = time.perf_counter()
+    if not isinstance(optimizers, Mapping):
+        raise OptionError('optimizers are given by name: evaluate({"mine": rule}, ...)')
     chosen = evaluation_options(config, options)
     check_count("seeds", seeds)
     if steps is not None:

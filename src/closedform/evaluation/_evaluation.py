@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 FORMAT = "closedform.evaluation/1"
+TEXT_WIDTH = 120
+"""Characters of a line of tables as text."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,14 @@ class Evaluation:
             CheckpointError: it is missing, damaged, or of another format version.
         """
         return _evaluation(read_json(Path(path), what="evaluation results"))
+
+    def __str__(self) -> str:
+        """The tables, as text."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=TEXT_WIDTH).print(self)
+        return text.getvalue()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for task in self.tasks:

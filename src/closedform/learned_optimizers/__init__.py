@@ -6,6 +6,7 @@ and a line here for each size. Weights that ship with the package are in ``PRETR
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from closedform._names import lookup
 from closedform._plugins import member, plugins
-from closedform.errors import OptionError
+from closedform.errors import OptionError, UnknownNameError
 from closedform.learned_optimizers._base import LearnedOptimizer, Sizes, State, UpdateFunction, fresh_state
 from closedform.learned_optimizers._black_box import BlackBox, Factory, black_box, is_dotted
 from closedform.learned_optimizers._celo import SEEN as CELO_SEEN
@@ -128,6 +129,9 @@ def load_optimizer(
     if str(source).endswith(".safetensors") or source in {**LEARNED_OPTIMIZERS, **PRETRAINED}:
         return load_learned_optimizer(source)
     if isinstance(source, str) and not source.startswith("hub:") and not _is_path(source):
+        module, _, name = source.rpartition(".")
+        if module and hasattr(sys.modules.get(module), name):
+            raise UnknownNameError(f"unknown rule or network {source!r}: an optimizer is named {module}:{name}")
         lookup("rule or network", source, dict.fromkeys((*library_names(), *LEARNED_OPTIMIZERS, *PRETRAINED)))
     return load_rule(source)
 

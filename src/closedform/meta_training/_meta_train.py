@@ -21,6 +21,7 @@ import torch
 from closedform._files import write_json
 from closedform._options import with_options
 from closedform._progress import OnRecord, Progress, shown
+from closedform.errors import OptionError
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, save_learned_optimizer
 from closedform.meta_training._checkpoint import describe, restore_checkpoint, write_checkpoint
 from closedform.meta_training._config import MetaTrainConfig, MetaTrainResult
@@ -30,6 +31,7 @@ from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training.estimators import Estimator, TruncatedBPTT
 from closedform.tasks import Task
+from closedform.tasks import get as get_task
 from closedform.tasks.distribution import TaskDistribution
 
 MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
@@ -37,7 +39,7 @@ MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
 
 def meta_train(
     optimizer: LearnedOptimizer,
-    tasks: Sequence[Task] | TaskDistribution,
+    tasks: Task | str | Sequence[Task | str] | TaskDistribution,
     *,
     estimator: Estimator | None = None,
     config: MetaTrainConfig | None = None,
@@ -51,7 +53,8 @@ def meta_train(
 
     Args:
         optimizer: The learned optimizer. Trained in place; ends with the weights that validated best.
-        tasks: Tasks, of which each episode draws one; or a distribution, from which each draws a new one.
+        tasks: A task or several, or their names, of which each episode draws one; or a distribution, from which each
+            draws a new one.
         estimator: How meta-gradients are estimated; by default ``TruncatedBPTT()``.
         config: All other options; by default ``MetaTrainConfig()``.
         out: Folder for config, metrics, checkpoints and result; None writes nothing. An earlier run there is replaced.
@@ -68,6 +71,12 @@ def meta_train(
         OptionError: an option makes no sense; see `Trainer`.
     """
     config = with_options(config or MetaTrainConfig(), options, "option of meta_train")
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise OptionError(
+            f"meta_train trains a LearnedOptimizer, not {type(optimizer).__name__}: learned_optimizers.get(name), or "
+            "learned_optimizers.from_module(network, features) for a torch module of yours"
+        )
+    tasks = _tasks(tasks)
     device = next((parameter.device for parameter in optimizer.parameters()), torch.device("cpu"))
     ranks = Ranks.join(device)
     trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config, ranks)
@@ -77,6 +86,13 @@ def meta_train(
         return run.to_the_end(progress, on_record)
     finally:
         run.log.close()
+
+
+def _tasks(given: Task | str | Sequence[Task | str] | TaskDistribution) -> Sequence[Task] | TaskDistribution:
+    if isinstance(given, TaskDistribution):
+        return given
+    several = [given] if isinstance(given, (Task, str)) else given
+    return [get_task(task) if isinstance(task, str) else task for task in several]
 
 
 def _note_long_windows(trainer: Trainer) -> None:

@@ -67,6 +67,11 @@ class RangeTest:
         return self.lrs[1 + min(range(len(slopes)), key=slopes.__getitem__)]
 
     @property
+    def open_ended(self) -> bool:
+        """Whether the loss still falls at the range's end, so that the best rate may lie beyond."""
+        return not self.diverged and self.least >= len(self.losses) - 2
+
+    @property
     def suggestion(self) -> float:
         """The rate to begin with: a third of that of the least loss."""
         return SHARE * self.lrs[self.least]
@@ -114,9 +119,14 @@ class LearningRateFinder:
 
         Returns:
             False when the test is over: all steps are done, or the loss grew past use.
+
+        Raises:
+            OptionError: the loss is not one number.
         """
         if self._diverged or len(self._losses) >= self.steps:
             return False
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise OptionError(f"a loss is one number, not of shape {tuple(loss.shape)}: give its mean")
         value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         best, worst = min(self._losses, default=value), max(self._losses[:FEWEST], default=value)
         past = best + DIVERGED * max(worst - best, 0.1 * abs(best))
@@ -133,10 +143,13 @@ class LearningRateFinder:
         """What was found.
 
         Raises:
+            OptionError: no step was made yet.
             DivergenceError: the loss was not finite, or grew, from the first steps on.
         """
         count = len(self._losses)
         found = RangeTest([self._rate(k) for k in range(count)], list(self._losses), self._diverged)
+        if not count and not self._diverged:
+            raise OptionError("no step was made yet: call finder.step(loss) after each step of the optimizer")
         if count < FEWEST or found.least == 0:
             raise DivergenceError(
                 f"the loss only grows, and is of no use after {count} steps: begin the range lower than {self.low:g}"

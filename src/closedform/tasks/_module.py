@@ -10,6 +10,7 @@ minibatch's own statistics and keeps no running averages, and dropout draws for 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -123,9 +124,15 @@ class ModuleTask(Task):
         batches = [tuple(part[:2] for part in self.batch("train", generator)) for _ in range(2)]
         params = {name: torch.stack([start[name] for start in starts]) for name in self.shapes}
         batch = tuple(map(torch.stack, zip(*batches, strict=True)))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size")
             try:
                 losses = vmap(self.loss, in_dims=(0, 0), randomness="different")(params, batch)
+            except UserWarning as warning:
+                raise OptionError(
+                    f"task {self.name!r}: outputs and targets differ in shape, and would be spread over each other: "
+                    f"{str(warning).partition('. ')[0]}; reshape the targets"
+                ) from None
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 said = (str(error).splitlines() or [type(error).__name__])[0]
                 raise OptionError(

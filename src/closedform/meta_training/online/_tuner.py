@@ -86,13 +86,19 @@ class MetaTuner:
 
     @property
     def rule(self) -> Rule:
-        """The rule of the first group with its constants as they are now, and the learning rate of the next step."""
-        return self._parts[0].constants.rule(float(self.param_groups[0]["lr"]))
+        """The rule of the first group with its constants as they are now.
+
+        Its learning rate is that of the next step or, where a scheduler moves it, the one that the schedule begins at,
+        times what was tuned: a schedule's end would leave a rule that stands still.
+        """
+        group = self.param_groups[0]
+        return self._parts[0].constants.rule(float(group.get("initial_lr", group["lr"])))
 
     @property
     def constants(self) -> dict[str, float]:
         """What is tuned of the first group's rule, as it is now; ``lr`` is that of the next step."""
-        rule, names = self.rule, self._parts[0].constants.names
+        constants = self._parts[0].constants
+        rule, names = constants.rule(float(self.param_groups[0]["lr"])), constants.names
         return {name: rule.lr if name == LR else rule.constants[name] for name in names}
 
     @property
