@@ -98,6 +98,23 @@ def test_a_race_that_was_killed_goes_on(tmp_path: Path, kept: int) -> None:
     assert told[-1] == len(lines) - 1 == len(read_race(path))
 
 
+def test_a_race_that_ran_out_of_time_has_finals_of_its_own(tmp_path: Path) -> None:
+    """Those of the race gone on with are of the candidates that it has then."""
+    told: list[tuple[int, int]] = []
+    race(SGD, quadratic(), config=replace(QUICK, time_limit=1e-9), out=tmp_path)
+    again = race(
+        SGD,
+        quadratic(),
+        config=QUICK,
+        out=tmp_path,
+        resume=True,
+        progress=lambda done, total, _: told.append((done, total)),
+    )
+    assert again == race(SGD, quadratic(), config=QUICK)
+    assert told[0] == (0, 22)
+    assert told[-1] == (22, 22)
+
+
 def test_the_rule_given_is_kept_if_nothing_is_better() -> None:
     """At the best rate of steepest descent along one axis, one step is enough: there is nothing to gain."""
     task = tasks.get("quadratic", dim=1, condition=1.0).to(dtype=torch.float64)

@@ -43,8 +43,6 @@ from closedform.tasks import Task
 RULE_FILE = "rule.json"
 _FREE = ("workers", "time_limit")
 """Options that a resumed race may change: they do not change what it computes."""
-_START, _MEAN, _BEST = range(3)
-"""Who is in the finals."""
 _FINALISTS = ("the rule given", "the search's mean", "the best candidate")
 
 
@@ -162,7 +160,6 @@ class _Runner:
     search: _Race
     log: CandidateLog
     progress: Progress | None
-    total: int = 0
 
     def run(
         self, generation: int, rung: int, steps: int, rows: Sequence[tuple[int, NDArray[np.float64], int]]
@@ -214,10 +211,11 @@ class _Runner:
     def _tell(self, generation: int, rung: int) -> None:
         if self.progress is not None:
             config = self.search.config
-            where = "finals" if generation == config.generations else f"generation {generation + 1}, rung {rung + 1}"
+            where = "finals" if rung == config.rungs else f"generation {generation + 1}, rung {rung + 1}"
             losses = [one.loss for one in self.log.found.values() if one.loss is not None and one.rung == rung]
             best = f", best {shown(min(losses))}" if losses else ""
-            self.progress(len(self.log.found), self.search.runs, f"{where}{best}")
+            ours = [one for one in self.log.found if one[1] < config.rungs or one[:2] == (generation, rung)]
+            self.progress(len(ours), self.search.runs, f"{where}{best}")
 
 
 class _Race:
@@ -262,34 +260,38 @@ class _Race:
         seed = self._seed(self.generation)
         ranked = list(range(len(rows)))
         losses: list[float] = []
+        lost = 0
         for rung, (steps, count) in enumerate(self.ladder):
             chosen = sorted(ranked[:count])
             found = runner.run(self.generation, rung, steps, [(number, rows[number], seed) for number in chosen])
             loss = {number: _loss(one) for number, one in zip(chosen, found, strict=True)}
             ranked[:count] = sorted(chosen, key=lambda number: (loss[number], number))
             losses = [loss[number] for number in ranked[:count]]
+            lost += sum(one.state == LOST for one in found)
         self.cma.tell([(rows[number], float(rank)) for rank, number in enumerate(ranked)])
         self.best = min(self.best, (losses[0], rows[ranked[0]]), key=lambda pair: pair[0])
         self.generation += 1
-        lost = [one for one in runner.log.found.values() if one.generation == self.generation - 1 and one.state == LOST]
-        return {"generation": self.generation, "loss": losses[0], "lost": len(lost)}
+        return {"generation": self.generation, "loss": losses[0], "lost": lost}
 
     def finals(self, runner: _Runner) -> Rule:
-        """The best of the rule given, the search's mean and the best candidate, over fresh seeds."""
-        rows = {_START: np.zeros(len(self.cma.mean)), _MEAN: self.cma.mean, _BEST: self.best[1]}
+        """The best of the rule given, the search's mean and the best candidate, over fresh seeds.
+
+        They belong to the generation that they follow: a race that stopped early has others when it has gone on.
+        """
+        rows = [np.zeros(len(self.cma.mean)), self.cma.mean, self.best[1]]  # in the order of _FINALISTS
         runs = [
             (who * self.config.finals + repetition, row, self._seed(self.config.generations, repetition + 1))
-            for who, row in rows.items()
+            for who, row in enumerate(rows)
             for repetition in range(self.config.finals)
         ]
-        found = runner.run(self.config.generations, len(self.ladder) - 1, self.ladder[-1][0], runs)
+        found = runner.run(self.generation, self.config.rungs, self.ladder[-1][0], runs)
         losses = [fmean(map(_loss, part)) for part in _parts(found, self.config.finals)]
         if not any(map(math.isfinite, losses)):
             raise DivergenceError(
                 f"task {self.task.name!r}: every finalist diverged in {self.ladder[-1][0]} steps, the rule given too; "
                 "start from a smaller learning rate"
             )
-        kept = min(rows, key=lambda who: losses[who])
+        kept = losses.index(min(losses))
         tuned = self.rule_at(rows[kept])
         description = self.describe()
         entry = {

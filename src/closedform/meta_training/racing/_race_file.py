@@ -29,8 +29,8 @@ class Candidate:
     """A candidate that has ended, and how.
 
     Attributes:
-        generation: Its generation from 0; the number of generations stands for the finals.
-        rung: Its rung from 0, the shortest.
+        generation: Its generation from 0; of finals, how many generations were done.
+        rung: Its rung from 0, the shortest; the number of rungs stands for the finals.
         number: Which of the generation's candidates; in the finals, which run.
         steps: The length of its run.
         constants: Name -> value, ``lr`` among them if it is tuned.
