@@ -16,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from closedform.distillation._config import DistillConfig
 from closedform.distillation.engines._base import Found, unscaled
 from closedform.errors import DistillationError, ExpressionError, OptionError
 from closedform.lang import Expr, Lag, Number, Symbol, apply, parse, transform
@@ -35,66 +38,113 @@ TABLE = Path("run") / "hall_of_fame.csv"
 """Where a worker keeps its front, inside its folder: a table with the columns Loss and Equation."""
 
 
-def is_installed(module: str) -> bool:
-    """Whether a module could be imported, without importing it."""
-    return importlib.util.find_spec(module) is not None
+@dataclass
+class OutsideBackend(ABC):
+    """An engine that runs in a process of its own, by a script.
 
-
-def check_operators(engine: str, wanted: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Raise DistillationError if the engine lacks one of the wanted operators, with those that it has."""
-    lacking = [name for name in wanted if name not in known]
-    if lacking:
-        raise DistillationError(
-            f"{engine} cannot search with {', '.join(lacking)}; it has {', '.join(known)}: name some of these"
-        )
-
-
-def search_outside(
-    engine: str,
-    worker: Path,
-    settings: Mapping[str, Any],
-    columns: Mapping[str, np.ndarray],
-    y: np.ndarray,
-    generations: int,
-    deadline: float,
-    *,
-    spellings: Mapping[str, str],
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[Found]:
-    """Run a worker, yielding the least error now and then, and at the end the front.
-
-    Args:
-        engine: Its name, for messages.
-        worker: The script; it is called with a folder that holds ``settings.json`` and ``data.npz`` (``columns``,
-            [N, D], of unit spread, and ``target``, [N], standardised) and keeps its front in ``TABLE`` there.
-        settings: What the script is told.
-        columns: Name -> values, [N], finite. The worker knows them as x0, x1, ...
-        y: The update, [N], finite and not constant.
-        generations: What the last front is said to be after.
-        deadline: ``time.monotonic()`` at which to stop.
-        spellings: As for `read_equation`.
-        environment: Variables that the process is given besides its parent's.
-
-    Raises:
-        DistillationError: the process fails; with the last line that it said.
+    Attributes:
+        name: Its name; also that of its module, and of the extra that installs it.
+        title: What people call it.
+        worker: The script that runs it: called with a folder that holds ``settings.json`` and ``data.npz``
+            (``columns``, [N, D], of unit spread, and ``target``, [N], standardised), it keeps its front in ``TABLE``.
     """
-    spreads = [float(values.std()) or 1.0 for values in columns.values()]
-    centre, spread = float(y.mean()), float(y.std())
-    variables = {
-        f"x{index}": apply("mul", Number(1 / spreads[index]), Symbol(name)) for index, name in enumerate(columns)
-    }
-    with tempfile.TemporaryDirectory(prefix=f"closedform-{engine.lower()}-") as name:
-        folder = Path(name)
-        design = np.column_stack(list(columns.values())) / spreads
-        np.savez(folder / "data.npz", columns=design, target=(y - centre) / spread)
-        (folder / "settings.json").write_text(json.dumps(dict(settings)), encoding="utf-8")
-        yield from _run(engine, worker, folder, deadline, generations, {**os.environ, **(environment or {})})
-        rows = _rows(folder)
-    front = [expr for _, text in rows if (expr := read_equation(text, variables, spellings)) is not None]
-    if rows and not front:
-        raise DistillationError(f"none of {engine}'s equations can be read, such as {rows[0][1][:80]!r}")
-    error = min((loss for loss, _ in rows), default=math.inf)
-    yield Found(generations, error, tuple(unscaled(expr, centre, spread) for expr in front))
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[str]
+    """What must be installed, in words."""
+    known: ClassVar[tuple[str, ...]]
+    """The language's operators that it has."""
+    spellings: ClassVar[Mapping[str, str]]
+    """As for `read_equation`."""
+    worker: Path
+
+    @abstractmethod
+    def settings(self, config: DistillConfig, seconds: float) -> dict[str, Any]:
+        """What the script is told; ``seconds`` are left."""
+
+    def operators(self, config: DistillConfig) -> tuple[str, ...]:
+        """The operators to search with."""
+        return config.operators
+
+    def environment(self, config: DistillConfig) -> dict[str, str]:
+        """Variables that the process is given besides its parent's."""
+        return {}
+
+    def check(self, config: DistillConfig) -> None:
+        """Raise OptionError if the engine is not installed, DistillationError if it lacks one of the operators."""
+        if importlib.util.find_spec(self.name) is None:
+            raise OptionError(
+                f"the {self.name} back end needs {self.needs}; install it with: pip install 'closedform[{self.name}]'"
+            )
+        lacking = [name for name in self.operators(config) if name not in self.known]
+        if lacking:
+            raise DistillationError(
+                f"{self.name} cannot search with {', '.join(lacking)}; it has {', '.join(self.known)}: name some of "
+                "these"
+            )
+
+    def search(
+        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
+    ) -> Iterator[Found]:
+        """Search, yielding the least error now and then, and at the end the front.
+
+        Args:
+            columns: Name -> values, [N], finite. The worker knows them as x0, x1, ...
+            y: The update, [N], finite and not constant.
+            config: Operators, sizes, seed and threads; ``generations`` are the engine's own.
+            deadline: ``time.monotonic()`` at which to stop.
+
+        Raises:
+            DistillationError: the process fails; with the last line that it said.
+        """
+        spreads = [float(values.std()) or 1.0 for values in columns.values()]
+        centre, spread = float(y.mean()), float(y.std())
+        variables = {
+            f"x{index}": apply("mul", Number(1 / spreads[index]), Symbol(name)) for index, name in enumerate(columns)
+        }
+        with tempfile.TemporaryDirectory(prefix=f"closedform-{self.name}-") as name:
+            folder = Path(name)
+            design = np.column_stack(list(columns.values())) / spreads
+            np.savez(folder / "data.npz", columns=design, target=(y - centre) / spread)
+            settings = json.dumps(self.settings(config, deadline - time.monotonic()))
+            (folder / "settings.json").write_text(settings, encoding="utf-8")
+            yield from self._run(folder, deadline, config)
+            rows = _rows(folder)
+        front = [expr for _, text in rows if (expr := read_equation(text, variables, self.spellings)) is not None]
+        if rows and not front:
+            raise DistillationError(f"none of {self.title}'s equations can be read, such as {rows[0][1][:80]!r}")
+        error = min((loss for loss, _ in rows), default=math.inf)
+        yield Found(config.generations, error, tuple(unscaled(expr, centre, spread) for expr in front))
+
+    def _run(self, folder: Path, deadline: float, config: DistillConfig) -> Iterator[Found]:
+        log = folder / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, str(self.worker), str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=folder,
+                env={**os.environ, **self.environment(config)},
+                start_new_session=True,  # an interrupt from the keyboard is for us to handle
+            )
+            try:
+                best, seen = math.inf, 0
+                while process.poll() is None and time.monotonic() < deadline + GRACE:
+                    time.sleep(POLL)
+                    error = min((loss for loss, _ in _rows(folder)), default=math.inf)
+                    if error < best:
+                        best, seen = error, min(seen + 1, config.generations)
+                        yield Found(seen, error, ())
+            finally:
+                _end(process)
+        if process.returncode and not _rows(folder):
+            said, _, _ = log.read_text(encoding="utf-8", errors="replace").partition("HasCallStack backtrace")
+            lines = said.strip().splitlines()  # a trace in Haskell ends in places, where others end in the reason
+            raise DistillationError(
+                f"{self.title} failed: {lines[-1][:200] if lines else f'exit code {process.returncode}'}"
+            )
 
 
 def read_equation(text: str, variables: Mapping[str, Expr], spellings: Mapping[str, str]) -> Expr | None:
@@ -115,43 +165,6 @@ def read_equation(text: str, variables: Mapping[str, Expr], spellings: Mapping[s
         return transform(parse(text.replace("^", "**")), lambda leaf: _leaf(leaf, variables))
     except (ExpressionError, KeyError):
         return None
-
-
-def missing(engine: str, package: str, extra: str, remark: str = "") -> OptionError:
-    """What is raised when an engine is not installed."""
-    return OptionError(
-        f"the {engine} back end needs {package}{remark}; install it with: pip install 'closedform[{extra}]'"
-    )
-
-
-def _run(
-    engine: str, worker: Path, folder: Path, deadline: float, generations: int, environment: Mapping[str, str]
-) -> Iterator[Found]:
-    log = folder / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, str(worker), str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            cwd=folder,
-            env=dict(environment),
-            start_new_session=True,  # an interrupt from the keyboard is for us to handle
-        )
-        try:
-            best, seen = math.inf, 0
-            while process.poll() is None and time.monotonic() < deadline + GRACE:
-                time.sleep(POLL)
-                error = min((loss for loss, _ in _rows(folder)), default=math.inf)
-                if error < best:
-                    best, seen = error, min(seen + 1, generations)
-                    yield Found(seen, error, ())
-        finally:
-            _end(process)
-    if process.returncode and not _rows(folder):
-        said, _, _ = log.read_text(encoding="utf-8", errors="replace").partition("HasCallStack backtrace")
-        lines = said.strip().splitlines()  # a trace in Haskell ends in places, where others end in the reason
-        raise DistillationError(f"{engine} failed: {lines[-1][:200] if lines else f'exit code {process.returncode}'}")
 
 
 def _respelled(text: str, theirs: str, ours: str) -> str:

@@ -10,17 +10,12 @@ been run yet.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from closedform.distillation._config import DistillConfig
-from closedform.distillation.engines._base import Found
-from closedform.distillation.engines._outside import check_operators, is_installed, missing, search_outside
+from closedform.distillation.engines._outside import OutsideBackend
 
 PAPER_OPERATORS = (
     *("add", "mul", "div", "spow", "greater", "relu", "exp", "tanh", "sinh", "asinh", "erfc"),
@@ -49,56 +44,30 @@ _WORKER = Path(__file__).with_name("_pysr_worker.py")
 
 
 @dataclass
-class PySRBackend:
-    """The paper's engine; experimental: it has not been run against PySR itself.
+class PySRBackend(OutsideBackend):
+    """The paper's engine; experimental: it has not been run against PySR itself."""
 
-    Attributes:
-        worker: The script that runs it.
-    """
-
-    name: str = field(default="pysr", init=False)
+    name = "pysr"
+    title = "PySR"
+    needs = "PySR, which fetches Julia when first used"
+    known = (*BINARY, *UNARY)
+    spellings = JULIA_SPELLINGS
     worker: Path = _WORKER
 
-    def check(self, config: DistillConfig) -> None:
-        """Raise OptionError if PySR is not installed, DistillationError if it lacks one of the operators."""
-        if not is_installed("pysr"):
-            raise missing("pysr", "PySR", "pysr", ", which fetches Julia when first used")
-        check_operators("pysr", config.operators, (*BINARY, *UNARY))
-
-    def search(
-        self, columns: Mapping[str, np.ndarray], y: np.ndarray, config: DistillConfig, deadline: float
-    ) -> Iterator[Found]:
-        """Search, yielding the least error now and then, and at the end the front.
-
-        Args:
-            columns: Name -> values, [N], finite.
-            y: The update, [N], finite and not constant.
-            config: Operators, sizes and seed; ``generations`` are PySR's iterations.
-            deadline: ``time.monotonic()`` at which to stop.
-
-        Raises:
-            DistillationError: PySR fails; with the last line that it said.
-        """
-        settings = _settings(config, deadline - time.monotonic())
-        return search_outside(
-            "PySR", self.worker, settings, columns, y, config.generations, deadline, spellings=JULIA_SPELLINGS
-        )
-
-
-def _settings(config: DistillConfig, seconds: float) -> dict[str, Any]:
-    return {
-        "binary_operators": [BINARY[name] for name in config.operators if name in BINARY],
-        "unary_operators": [UNARY[name] for name in config.operators if name in UNARY],
-        "niterations": config.generations,
-        "population_size": POPULATION,
-        "populations": max(1, round(config.population / POPULATION)),
-        "maxsize": max(7, config.max_complexity),  # PySR refuses less
-        "timeout_in_seconds": max(seconds, 1.0),
-        "random_state": config.seed,
-        "deterministic": True,
-        "parallelism": "serial",
-        "precision": 64,
-        "progress": False,
-        "verbosity": 0,
-        "delete_tempfiles": False,
-    }
+    def settings(self, config: DistillConfig, seconds: float) -> dict[str, Any]:
+        return {
+            "binary_operators": [BINARY[name] for name in config.operators if name in BINARY],
+            "unary_operators": [UNARY[name] for name in config.operators if name in UNARY],
+            "niterations": config.generations,
+            "population_size": POPULATION,
+            "populations": max(1, round(config.population / POPULATION)),
+            "maxsize": max(7, config.max_complexity),  # PySR refuses less
+            "timeout_in_seconds": max(seconds, 1.0),
+            "random_state": config.seed,
+            "deterministic": True,
+            "parallelism": "serial",
+            "precision": 64,
+            "progress": False,
+            "verbosity": 0,
+            "delete_tempfiles": False,
+        }
