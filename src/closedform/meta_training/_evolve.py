@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from cmaes import CMA
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from torch import Tensor
@@ -35,6 +34,7 @@ from closedform._options import check_count, check_number, check_positive, check
 from closedform._progress import OnRecord, Progress, shown
 from closedform.errors import CheckpointError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
+from closedform.meta_training._constants_search import constants_of, constants_search, rule_at
 from closedform.meta_training._evolution_file import FORMAT, EvolutionFile
 from closedform.meta_training._meta_parameters import moved
 from closedform.meta_training._references import Reference, final_losses, reference
@@ -169,20 +169,13 @@ class _Search:
     ) -> None:
         if not pool:
             raise OptionError("evolution needs at least one task in its pool; draw some from a TaskDistribution")
-        if not optimizer.trainable:
-            raise OptionError(f"rule {optimizer.name!r} has no constants to tune")
         self.optimizer, self.config = optimizer, config
         self.pool = sorted(pool, key=lambda task: task.name)  # neighbours are alike
         self.validation = list(validation)
         self.tasks = [*self.pool, *self.validation]
         self.references: list[Reference] = []
         self.history: list[dict[str, Any]] = []
-        self.cma = CMA(
-            mean=np.zeros(len(optimizer.trainable)),
-            sigma=config.sigma,
-            population_size=config.population,
-            seed=config.seed,
-        )
+        self.cma = constants_search(optimizer, config.sigma, config.population, config.seed)
 
     @property
     def generation(self) -> int:
@@ -232,14 +225,11 @@ class _Search:
         best = min(validated, key=lambda entry: entry["validation"]) if validated else None
         kept = best or (self.history[-1] if self.history else None)
         mean = kept["mean"] if kept else [0.0] * len(self.optimizer.trainable)
-        with torch.no_grad():
-            self.optimizer.coordinates.copy_(torch.tensor(mean, dtype=torch.float64))
-        tuned = self.optimizer.rule()
-        initial = {"lr": self.optimizer.initial_rule.lr, **self.optimizer.initial_rule.constants}
+        tuned = rule_at(self.optimizer, mean)
         description = self.describe()
         entry = {
             "method": "CMA-ES over final losses",
-            "from": {name: initial[name] for name in self.optimizer.trainable},
+            "from": constants_of(self.optimizer, self.optimizer.initial_rule),
             "pool": len(self.pool),
             "validation": description["validation"],
             "config": description["config"],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from closedform.errors import ClosedFormError, one_line
+from closedform.meta_training.racing._race_file import DIVERGED, DONE, FAILED
 from closedform.meta_training.racing._workers import check_versions
 from closedform.optim import RuleOptimizer
 from closedform.rules import Rule
@@ -18,8 +19,6 @@ from closedform.unroll import generator_for
 
 TAIL = 0.05
 """Share of a run's steps, at its end, over which its minibatch losses are averaged."""
-DONE, DIVERGED, FAILED, LOST = "done", "diverged", "failed", "lost"
-"""How a candidate may end: with a loss; without a finite one; in an error of its own; with its worker."""
 REFUSED = "refused"
 """It cannot be run, and no other could."""
 

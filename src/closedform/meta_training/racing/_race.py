@@ -24,8 +24,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
-from cmaes import CMA
 from numpy.typing import NDArray
 
 from closedform._files import finite
@@ -33,9 +31,18 @@ from closedform._options import check_count, check_positive, check_seed, with_op
 from closedform._progress import OnRecord, Progress, shown
 from closedform.errors import DivergenceError, OptionError
 from closedform.learned_optimizers import SymbolicOptimizer, lift_literals
+from closedform.meta_training._constants_search import constants_of, constants_search, rule_at
 from closedform.meta_training._memory import check_memory
-from closedform.meta_training.racing._candidate import DONE, FAILED, LOST, REFUSED, run_candidate
-from closedform.meta_training.racing._race_file import CANDIDATES_FILE, Candidate, CandidateLog, Place
+from closedform.meta_training.racing._candidate import REFUSED, run_candidate
+from closedform.meta_training.racing._race_file import (
+    CANDIDATES_FILE,
+    DONE,
+    FAILED,
+    LOST,
+    Candidate,
+    CandidateLog,
+    Place,
+)
 from closedform.meta_training.racing._workers import Workers, check_workers, open_workers, versions
 from closedform.rules import Rule, save_rule
 from closedform.tasks import Task
@@ -167,7 +174,7 @@ class _Runner:
         """Candidates of one rung, in the order of ``rows``: number, coordinates and seed of each."""
         places = [(generation, rung, number) for number, _, _ in rows]
         todo = [
-            (place, self.search.rule_at(coordinates), seed)
+            (place, rule_at(self.search.optimizer, coordinates), seed)
             for place, (_, coordinates, seed) in zip(places, rows, strict=True)
             if place not in self.log.found
         ][::-1]
@@ -206,7 +213,7 @@ class _Runner:
         else:
             why = f"its worker died ({type(error).__name__})"
             result = {"state": LOST, "loss": None, "seconds": 0.0, "why": why}
-        return Candidate(*place, steps, self.search.constants_of(rule), **result)
+        return Candidate(*place, steps, constants_of(self.search.optimizer, rule), **result)
 
     def _tell(self, generation: int, rung: int) -> None:
         if self.progress is not None:
@@ -222,18 +229,11 @@ class _Race:
     """The search: everything that was drawn and told so far."""
 
     def __init__(self, optimizer: SymbolicOptimizer, task: Task, config: RaceConfig) -> None:
-        if not optimizer.trainable:
-            raise OptionError(f"rule {optimizer.name!r} has no constants to tune")
         self.optimizer, self.task, self.config = optimizer, task, config
         self.ladder = config.ladder(config.steps or task.horizon)
         self.generation = 0
         self.best: tuple[float, NDArray[np.float64]] = (math.inf, np.zeros(len(optimizer.trainable)))
-        self.cma = CMA(
-            mean=np.zeros(len(optimizer.trainable)),
-            sigma=config.sigma,
-            population_size=config.population,
-            seed=config.seed,
-        )
+        self.cma = constants_search(optimizer, config.sigma, config.population, config.seed)
 
     @property
     def runs(self) -> int:
@@ -292,11 +292,11 @@ class _Race:
                 "start from a smaller learning rate"
             )
         kept = losses.index(min(losses))
-        tuned = self.rule_at(rows[kept])
+        tuned = rule_at(self.optimizer, rows[kept])
         description = self.describe()
         entry = {
             "method": "CMA-ES and successive halving over whole training runs",
-            "from": self.constants_of(self.optimizer.initial_rule),
+            "from": constants_of(self.optimizer, self.optimizer.initial_rule),
             "task": description["task"],
             "config": description["config"],
             "generations": self.generation,
@@ -304,17 +304,6 @@ class _Race:
             "final_losses": dict(zip(_FINALISTS, map(finite, losses), strict=True)),
         }
         return replace(tuned, provenance={**tuned.provenance, "race": entry}, results={})
-
-    def rule_at(self, coordinates: NDArray[np.float64]) -> Rule:
-        """The rule whose trainable constants stand there."""
-        with torch.no_grad():
-            self.optimizer.coordinates.copy_(torch.from_numpy(coordinates))
-        return self.optimizer.rule()
-
-    def constants_of(self, rule: Rule) -> dict[str, float]:
-        """What is tuned of a rule: name -> value."""
-        values = {**rule.constants, "lr": rule.lr}
-        return {name: float(values[name]) for name in self.optimizer.trainable}
 
     def _seed(self, generation: int, repetition: int = 0) -> int:
         """Of a run's start and batches; repetitions are the finals'."""
