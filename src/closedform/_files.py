@@ -118,6 +118,16 @@ def read_text(path: Path, *, what: str, limit: int = MAX_JSON) -> str:
         raise CheckpointError(f"{what} {path} is no UTF-8 text ({error.reason}); it may be damaged") from error
 
 
+def read_lines(path: Path, *, what: str, limit: int = MAX_JSON) -> tuple[list[str], bool]:
+    """The whole lines of a UTF-8 file to which lines are appended, and whether a kill cut a last one short.
+
+    Raises:
+        CheckpointError: as for `read_text`.
+    """
+    whole, _, cut_short = read_text(path, what=what, limit=limit).rpartition("\n")
+    return whole.split("\n") if whole else [], bool(cut_short)
+
+
 def read_json(path: Path, *, what: str, limit: int = MAX_JSON) -> Any:
     """Read a JSON file of at most ``limit`` bytes.
 

@@ -1,6 +1,5 @@
 """The command line. Commands hold no logic: each calls one public function and prints what it returns."""
 
-import os
 import sys
 
 from closedform.cli._app import app
@@ -8,7 +7,7 @@ from closedform.cli._app import app
 
 def main() -> None:
     """Entry point of the ``closedform`` command; modules of the current folder can be named: ``my_file:Mine``."""
-    sys.path.append(os.getcwd())  # last, so that no file there takes the place of an installed module
+    sys.path.append("")  # the current folder; last, so that no file there takes the place of an installed module
     app()
 
 

@@ -73,6 +73,10 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data f
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and metrics.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+Trainable = Annotated[
+    str | None,
+    typer.Option(help="Constants to tune, comma-separated, lr among them if wanted; all but floors by default."),
+]
 
 
 def check_suffix(path: Path, suffix: str, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from closedform._options import check_count
-from closedform.cli._app import STDOUT, DataDir, JsonFlag, Resume, Seed, app, show
+from closedform.cli._app import STDOUT, DataDir, JsonFlag, Resume, Seed, Trainable, app, show
 from closedform.cli._progress import bar
 from closedform.meta_training import EvolveConfig, evolve
 from closedform.rules import load_rule
@@ -19,10 +19,7 @@ from closedform.tasks.distribution import TaskDistribution
 def evolve_rule(
     rule: Annotated[str, typer.Argument(help="A library rule or a rule file: where the search starts.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the result and the run so far.")] = Path("runs/evolve"),
-    trainable: Annotated[
-        str | None,
-        typer.Option(help="Constants to tune, comma-separated, lr among them if wanted; all but floors by default."),
-    ] = None,
+    trainable: Trainable = None,
     generations: Annotated[int, typer.Option(help="Generations.")] = EvolveConfig.generations,
     population: Annotated[int, typer.Option(help="Candidates a generation.")] = EvolveConfig.population,
     sigma: Annotated[float, typer.Option(help="Initial spread of the search.")] = EvolveConfig.sigma,

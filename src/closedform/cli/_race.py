@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from closedform import tasks
-from closedform.cli._app import STDOUT, DataDir, Device, JsonFlag, Resume, Seed, app, show
+from closedform.cli._app import STDOUT, DataDir, Device, JsonFlag, Resume, Seed, Trainable, app, show
 from closedform.cli._progress import bar
 from closedform.meta_training import RaceConfig, race
 from closedform.rules import load_rule
@@ -21,10 +21,7 @@ def race_rule(
     out: Annotated[Path, typer.Option("--out", help="Folder for the rule and the candidates so far.")] = Path(
         "runs/race"
     ),
-    trainable: Annotated[
-        str | None,
-        typer.Option(help="Constants to tune, comma-separated, lr among them if wanted; all but floors by default."),
-    ] = None,
+    trainable: Trainable = None,
     generations: Annotated[int, typer.Option(help="Generations.")] = RaceConfig.generations,
     population: Annotated[int, typer.Option(help="Candidates a generation.")] = RaceConfig.population,
     rungs: Annotated[int, typer.Option(help="Horizons over which a generation is run.")] = RaceConfig.rungs,

@@ -8,7 +8,7 @@ import torch
 import typer
 
 from closedform import learned_optimizers
-from closedform.cli._app import STDOUT, app, show
+from closedform.cli._app import STDOUT, Trainable, app, show
 from closedform.cli._training import Training, training_options
 from closedform.errors import CheckpointError
 from closedform.learned_optimizers import LEARNED_OPTIMIZERS, PRETRAINED, LearnedOptimizer, load_learned_optimizer
@@ -92,10 +92,7 @@ def _print(found: dict[str, Any]) -> None:
 def tune(
     training: Training,
     rule: Annotated[str, typer.Argument(help="A library rule or a rule file.")],
-    trainable: Annotated[
-        str | None,
-        typer.Option(help="Constants to tune, comma-separated, lr among them if wanted; all but floors by default."),
-    ] = None,
+    trainable: Trainable = None,
 ) -> None:
     """Meta-tune a rule's constants on tasks."""
     with training.followed("meta-tuning") as told:

@@ -20,8 +20,7 @@ from closedform.distillation._hall import Entry, HallOfFame
 from closedform.errors import DistillationError, DivergenceError
 from closedform.learned_optimizers import SymbolicOptimizer
 from closedform.rules import Rule
-from closedform.tasks import Task
-from closedform.tasks import get as get_task
+from closedform.tasks import Task, as_tasks
 from closedform.unroll import Problem, begin, steps
 
 SPLIT = "train"
@@ -124,7 +123,7 @@ def select(
         return Selection(
             entry, entry.rule, (), "the shortest description of the recording: errors and equation together"
         )
-    field = [get_task(task) if isinstance(task, str) else task for task in (*tasks, *unseen)]
+    field = as_tasks((*tasks, *unseen))
     judge = _Judge(field, length, range(first_seed, first_seed + seeds))
     trials: list[Trial] = []
     candidates = _candidates(hall, top)

@@ -42,8 +42,7 @@ from closedform.evaluation._statistics import (
     summarize_curves,
 )
 from closedform.evaluation._tuning import Search, Setting, Tuning, best_of, tune
-from closedform.tasks import Task
-from closedform.tasks import get as get_task
+from closedform.tasks import Task, as_tasks
 
 
 @dataclass(frozen=True)
@@ -265,7 +264,7 @@ class _Comparison:
 
 
 def _tasks(given: Sequence[Task | str]) -> tuple[Task, ...]:
-    found = tuple(get_task(task) if isinstance(task, str) else task for task in given)
+    found = tuple(as_tasks(given))
     names = [task.name for task in found]
     for task in found:
         task.check_pure()

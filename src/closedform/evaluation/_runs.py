@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from closedform._document import Malformed, Name, parse_json, read
-from closedform._files import append_text, finite, read_text, write_text
+from closedform._files import append_text, finite, read_lines, write_text
 from closedform._progress import Progress
 from closedform.errors import CheckpointError
 from closedform.evaluation._contenders import Contender
@@ -65,13 +65,13 @@ class RunStore:
         self._records: dict[str, Record] = {}
         if path is None:
             return
-        text = read_text(path, what="finished runs", limit=MAX_BYTES) if resume and path.exists() else ""
-        whole, _, cut_short = text.rpartition("\n")
-        for number, line in enumerate(whole.split("\n") if whole else [], start=1):
+        known = resume and path.exists()
+        lines, cut_short = read_lines(path, what="finished runs", limit=MAX_BYTES) if known else ([], False)
+        for number, line in enumerate(lines, start=1):
             key, record = _parse(line, path, number)
             self._records[key] = record
-        if cut_short or not text:
-            write_text(path, whole + "\n" * bool(whole))
+        if cut_short or not lines:
+            write_text(path, "".join(line + "\n" for line in lines))
 
     def __contains__(self, key: str) -> bool:
         return key in self._records

@@ -30,8 +30,7 @@ from closedform.meta_training._metrics import MetricsLog
 from closedform.meta_training._ranks import Ranks
 from closedform.meta_training._trainer import Trainer
 from closedform.meta_training.estimators import Estimator, TruncatedBPTT
-from closedform.tasks import Task
-from closedform.tasks import get as get_task
+from closedform.tasks import Task, as_tasks
 from closedform.tasks.distribution import TaskDistribution
 
 MODEL_FILE, RULE_FILE = "model.safetensors", "rule.json"
@@ -76,7 +75,7 @@ def meta_train(
             f"meta_train trains a LearnedOptimizer, not {type(optimizer).__name__}: learned_optimizers.get(name), or "
             "learned_optimizers.from_module(network, features) for a torch module of yours"
         )
-    tasks = _tasks(tasks)
+    tasks = tasks if isinstance(tasks, TaskDistribution) else as_tasks(tasks)
     device = next((parameter.device for parameter in optimizer.parameters()), torch.device("cpu"))
     ranks = Ranks.join(device)
     trainer = Trainer(optimizer, tasks, estimator or TruncatedBPTT(), config, ranks)
@@ -86,13 +85,6 @@ def meta_train(
         return run.to_the_end(progress, on_record)
     finally:
         run.log.close()
-
-
-def _tasks(given: Task | str | Sequence[Task | str] | TaskDistribution) -> Sequence[Task] | TaskDistribution:
-    if isinstance(given, TaskDistribution):
-        return given
-    several = [given] if isinstance(given, (Task, str)) else given
-    return [get_task(task) if isinstance(task, str) else task for task in several]
 
 
 def _note_long_windows(trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ families on images are each a file with a table, one line a member.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,16 @@ def get(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Tas
     return task
 
 
+def as_tasks(given: Task | str | Iterable[Task | str]) -> list[Task]:
+    """A task or several, or their names, as a list of tasks.
+
+    Raises:
+        UnknownNameError, DataError: as for `get`.
+    """
+    several = [given] if isinstance(given, (Task, str)) else given
+    return [get(task) if isinstance(task, str) else task for task in several]
+
+
 __all__ = [
     "SPLITS",
     "TASKS",
@@ -103,6 +113,7 @@ __all__ = [
     "ModuleTask",
     "Params",
     "Task",
+    "as_tasks",
     "from_arrays",
     "from_dataset",
     "from_image_folder",

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closedform import tasks as task_family
 from closedform._options import check_count, check_seed, with_options
 from closedform._progress import Progress
 from closedform._version import __version__
@@ -18,7 +17,7 @@ from closedform.errors import DivergenceError, OptionError
 from closedform.lang import Program
 from closedform.learned_optimizers import LearnedOptimizer, SymbolicOptimizer, load_optimizer
 from closedform.rules import Rule
-from closedform.tasks import Task
+from closedform.tasks import Task, as_tasks
 from closedform.trajectories._columns import column_source, lagged, own_signals, run_source, window_columns
 from closedform.trajectories._sampling import draw_cells, draw_coordinates
 from closedform.trajectories._trajectories import Trajectories
@@ -101,7 +100,7 @@ def record(
     learned, program = _resolve(optimizer)
     names = config.features or (own_signals(program) if program else learned.features)
     source = column_source(tuple(names), program)
-    problems = [Problem(_task(task), config.split) for task in ([tasks] if isinstance(tasks, (Task, str)) else tasks)]
+    problems = [Problem(task, config.split) for task in as_tasks(tasks)]
     if not problems:
         raise OptionError("record needs at least one task")
     return _gather(_Recorder(learned, problems, config, progress), source)
@@ -213,7 +212,3 @@ def _resolve(
         rule = optimizer.rule() if isinstance(optimizer, SymbolicOptimizer) else None
         return optimizer, rule.program.live if rule else None
     return SymbolicOptimizer(optimizer), optimizer.program.live
-
-
-def _task(task: Task | str) -> Task:
-    return task if isinstance(task, Task) else task_family.get(task)

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from closedform._document import Count, Malformed, Many, Name, Seconds, Text, parse_json, read
-from closedform._files import append_text, finite, read_text, write_text
+from closedform._files import append_text, finite, read_lines, write_text
 from closedform.errors import CheckpointError
 
 FORMAT = "closedform.race/1"
 CANDIDATES_FILE = "candidates.jsonl"
 MAX_BYTES = 2**28
+
+DONE, DIVERGED, FAILED, LOST = "done", "diverged", "failed", "lost"
+"""How a candidate may end: with a loss; without a finite one; in an error of its own; with its worker."""
 
 Place: TypeAlias = tuple[int, int, int]
 """Generation, rung and number of a candidate."""
@@ -51,7 +54,7 @@ class Candidate:
     why: Annotated[str, Text(2000)] | None
 
     def __post_init__(self) -> None:
-        if (self.state == "done") != (self.loss is not None):
+        if (self.state == DONE) != (self.loss is not None):
             raise ValueError("a candidate that is done has a loss, and no other has one")
 
     @property
@@ -79,18 +82,19 @@ class CandidateLog:
         if path is None:
             return
         head = json.dumps({"format": FORMAT, "run": finite(dict(run))}, sort_keys=True)
-        lines = _whole_lines(path) if resume and path.exists() else []
+        lines, cut_short = _read(path) if resume and path.exists() else ([], False)
         if lines:
             _check_head(path, lines[0], json.loads(head)["run"])
             for candidate in map(_Line(path), range(2, len(lines) + 1), lines[1:]):
                 self.found[candidate.place] = candidate
             self._forget_lost()
-        write_text(path, "".join(line + "\n" for line in lines or [head]))
+        if cut_short or not lines:
+            write_text(path, "".join(line + "\n" for line in lines or [head]))
 
     def _forget_lost(self) -> None:
         """Those of the last rung run again: nothing was built on them yet."""
         last = max((place[:2] for place in self.found), default=None)
-        lost = [place for place, one in self.found.items() if one.state == "lost" and place[:2] == last]
+        lost = [place for place, one in self.found.items() if one.state == LOST and place[:2] == last]
         for place in lost:
             del self.found[place]
 
@@ -111,7 +115,7 @@ def read_race(path: str | Path) -> list[Candidate]:
         CheckpointError: the file is missing or damaged.
     """
     path = Path(path)
-    lines = _whole_lines(path)
+    lines, _ = _read(path)
     _check_head(path, lines[0] if lines else "", None)
     return list(map(_Line(path), range(2, len(lines) + 1), lines[1:]))
 
@@ -128,9 +132,8 @@ class _Line:
         return candidate
 
 
-def _whole_lines(path: Path) -> list[str]:
-    whole, _, _ = read_text(path, what="race", limit=MAX_BYTES).rpartition("\n")
-    return whole.split("\n") if whole else []
+def _read(path: Path) -> tuple[list[str], bool]:
+    return read_lines(path, what="race", limit=MAX_BYTES)
 
 
 def _check_head(path: Path, line: str, run: Mapping[str, Any] | None) -> None:
